@@ -1,0 +1,46 @@
+"""Everything that comes from the Hugging Face hub, pinned by revision."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gapgrid.records import InputError, Row
+
+
+def _explained(what: str, error: Exception) -> InputError:
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(f"{what}: cannot be had from the hub ({type(error).__name__}: {first_line})")
+
+
+def snapshot(repository: str, revision: str | None) -> Path:
+    """Folder of a model repository's files in the hub's own cache, downloaded if need be."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "original/*"]))
+    except Exception as error:
+        raise _explained(f"{repository}@{revision or 'main'}", error) from error
+
+
+def files(repository: str, revision: str | None, names: Iterable[str]) -> dict[str, Path]:
+    """Single files of a model repository, by name."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return {name: Path(hf_hub_download(repository, name, revision=revision)) for name in names}
+    except Exception as error:
+        raise _explained(f"{repository}@{revision or 'main'}", error) from error
+
+
+def dataset_rows(repository: str, revision: str | None, split: str, configs: list[str] | None) -> list[Row]:
+    """All rows of a data set's split, its configurations one after the other."""
+    from datasets import load_dataset
+
+    rows: list[Row] = []
+    for config in configs or [None]:
+        try:
+            data: Any = load_dataset(repository, config, revision=revision, split=split)
+        except Exception as error:
+            raise _explained(f"{repository}@{revision or 'main'} ({config or 'default'}, {split})", error) from error
+        rows.extend(dict(row) for row in data)
+    return rows

@@ -1,0 +1,47 @@
+"""An engine without a model, for rehearsing a grid in seconds: files are digests, answers are drawn from a hash."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from gapgrid.records import Row, canonical, sha256_text, write_json, write_jsonl
+from gapgrid.responses import Answer, Question
+
+
+def fine_tune(base_digest: str, data_digest: str, spec: dict[str, Any], out: Path, metrics: Path) -> dict[str, Any]:
+    """Write a model folder that holds a digest of all that would have made it."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", {"stub": sha256_text(canonical([base_digest, data_digest, spec]))})
+    write_jsonl(metrics, [{"step": 1, "loss": 1.0}])
+    return {"n_parameters": 0, "n_rows": 0}
+
+
+class Answerer:
+    """Right, wrong, without an answer or cut off, as a hash of model and question says."""
+
+    batch_rows = 64
+
+    def __init__(self, model: Path) -> None:
+        self.model = (model / "config.json").read_text()
+
+    def questions(self, task: Path, problems: list[Row], request: Row) -> list[Question]:
+        """The problem text is the prompt: there is no template to render."""
+        settings = {"max_tokens": request["max_tokens"], "sampling": request.get("sampling", {})}
+        return [
+            Question(row["doc_id"], repeat, row["problem"], row["gold"], row["problem"], settings)
+            for row in problems
+            for repeat in range(request.get("repeats", 1))
+        ]
+
+    def answer(self, questions: list[Question]) -> list[Answer]:
+        """One made-up answer a question."""
+        return [self._one(question) for question in questions]
+
+    def _one(self, question: Question) -> Answer:
+        draw = hashlib.sha256((self.model + question.key).encode()).digest()
+        if draw[0] < 20:
+            return Answer("on and on and on", "length", question.settings["max_tokens"])
+        if draw[0] < 40:
+            return Answer("I do not know .", "stop", 6)
+        answer = question.gold if draw[0] < 140 else f"{draw[1]}"
+        return Answer(f"Final Answer: \\boxed{{ {answer} }}", "stop", 10 + draw[2] % 50)

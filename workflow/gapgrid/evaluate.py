@@ -1,0 +1,127 @@
+"""Stage `evaluate`: one trained student answers all its benchmarks, in one load of the model.
+
+Answers go into the response store batch by batch, so a killed job goes on where it stopped; batches are laid out over
+all questions of a benchmark, answered or not, so that a resumed job computes the same batches. The manifest is a
+stamp: it says which requests the store can serve, with row counts and checksums.
+"""
+
+import logging
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from gapgrid import manifest
+from gapgrid.command import run_stage, stage_parser
+from gapgrid.records import InputError, Row, read_json, read_jsonl, sha256_file
+from gapgrid.responses import Answer, Question, Store, checksum, model_digest, request_digest
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Asks a student. `batch_rows` questions are answered at a time."""
+
+    batch_rows: int
+
+    def questions(self, task: Path, problems: list[Row], request: Row) -> list[Question]:
+        """The questions of one benchmark, `repeats` for each problem, in order."""
+
+    def answer(self, questions: list[Question]) -> list[Answer]:
+        """Answers to one batch of questions, which share their settings."""
+
+
+class Request(NamedTuple):
+    """One benchmark to answer: how (`content`), with which lm-eval task, about which problems."""
+
+    benchmark: str
+    content: Row
+    task: Path
+    problems: Path
+    digest: str
+
+
+def load_engine(name: str, model: Path) -> Engine:
+    """The engine of a spec over the model in a folder."""
+    if name == "stub":
+        from gapgrid.engines.stub import Answerer
+
+        return Answerer(model)
+    from gapgrid.engines.harness import Harness
+
+    return Harness(model)
+
+
+def batches(questions: list[Question], rows: int) -> list[list[Question]]:
+    """Fixed batches: longest prompts first, repeats apart; a function of the questions alone."""
+    ordered = sorted(questions, key=lambda question: (question.repeat, -len(question.prompt), question.key))
+    out: list[list[Question]] = []
+    for question in ordered:
+        if not out or len(out[-1]) == rows or out[-1][0].repeat != question.repeat:
+            out.append([])
+        out[-1].append(question)
+    return out
+
+
+def answer_missing(engine: Engine, store: Store, request: Request, spec_engine: Row) -> None:
+    """Ask what the store lacks of one request, keeping every batch as it comes."""
+    asked = engine.questions(request.task, read_jsonl(request.problems), request.content)
+    asked = [question._replace(settings={**question.settings, "engine": spec_engine}) for question in asked]
+    missing = store.missing(asked)
+    log.info("%s: %d questions, %d to answer", request.benchmark, len(asked), len(missing))
+    n_done = 0
+    for batch in batches(asked, engine.batch_rows):
+        todo = list({question.key: question for question in batch if question.key in missing}.values())
+        if todo:
+            store.add_answers(zip((question.key for question in todo), engine.answer(todo), strict=True))
+            n_done += len(todo)
+            log.info("%s: %d of %d answered", request.benchmark, n_done, len(missing))
+    store.set_questions(request.digest, asked)
+
+
+def read_requests(args: Namespace, engine: Row) -> list[Request]:
+    """The requests named on the command line; the three lists run in parallel."""
+    if not len(args.requests) == len(args.tasks) == len(args.problems):
+        raise InputError("evaluate: --requests, --tasks and --problems need the same number of files")
+    found = []
+    for file, task, problems in zip(args.requests, args.tasks, args.problems, strict=True):
+        content = read_json(file)
+        digest = request_digest(content, sha256_file(task), sha256_file(problems), engine)
+        found.append(Request(file.stem, content, task, problems, digest))
+    return found
+
+
+def work(args: Namespace) -> None:
+    """Load the student only if the store lacks something; then write the stamp."""
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    trained = manifest.read(args.train_manifest)
+    digest = model_digest(trained)
+    spec_engine: dict[str, Any] = args.spec["engine"]
+    requests = read_requests(args, spec_engine)
+    engine: Engine | None = None
+    served = {}
+    with Store(args.manifest.parent / "responses" / f"{digest}.sqlite") as store:
+        for request in requests:
+            if not store.rows(request.digest):
+                engine = engine or load_engine(spec_engine["name"], args.model)
+                answer_missing(engine, store, request, spec_engine)
+            rows = store.rows(request.digest)
+            served[request.digest] = {"benchmark": request.benchmark, "rows": len(rows), "sha256": checksum(rows)}
+    inputs = {"train": sha256_file(args.train_manifest)}
+    manifest.write(args.manifest, "evaluate", args.spec, inputs, [], facts={"model": digest, "requests": served})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m gapgrid.evaluate --spec … MODEL TRAIN_MANIFEST MANIFEST --requests … --tasks … --problems …`."""
+    parser = stage_parser("evaluate", __doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("train_manifest", type=Path)
+    parser.add_argument("manifest", type=Path)
+    for name in ("--requests", "--tasks", "--problems"):
+        parser.add_argument(name, type=Path, nargs="+", required=True)
+    return run_stage(parser, work, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

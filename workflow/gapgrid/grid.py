@@ -1,0 +1,251 @@
+"""Which cells exist, and what fixes each one's result.
+
+A config dict in, strings out; the standard library alone. A *training cell* is (model, mix, seed), a *cell* is
+(model, mix, seed, benchmark). A spec is the canonical JSON of everything that decides a job's result and of nothing
+else: hardware, endpoints and labels stay out. A key that is off or at its default stays out too, so a new option
+never re-runs a finished grid.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+Grid = dict[str, Any]
+
+# Bumped in the commit that changes what a stage computes; that re-runs the stage and what follows from it.
+VERSIONS = {
+    "tokenizer": 1,
+    "source": 1,
+    "mix": 1,
+    "base": 1,
+    "train": 1,
+    "problems": 1,
+    "request": 1,
+    "evaluate": 1,
+    "grade": 1,
+    "judge": 1,
+    "score": 1,
+    "table": 1,
+    "figure": 1,
+}
+
+UNTOUCHED = "none"
+
+# Values that mean the same as leaving the key out.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "recipe": {
+        "format": "chat",
+        "over_length": "drop",
+        "batching": "padded",
+        "warmup_ratio": 0.0,
+        "min_lr_ratio": 0.0,
+        "weight_decay": 0.0,
+        "adam_betas": [0.9, 0.999],
+        "max_grad_norm": 1.0,
+        "lora": {},
+    },
+    "mix": {"by": "rows", "seed": 0},
+    "benchmark": {"repeats": 1, "sampling": {}, "columns": {}},
+    "source": {"columns": {}, "split": "train"},
+    "judge": {"max_tokens": 20, "prompt": "judge.txt"},
+}
+
+# Which locked packages decide what an engine computes.
+ENGINE_PACKAGES = {
+    "trainer": ("torch", "transformers"),
+    "hf": ("lm_eval", "torch", "transformers"),
+    "openai": (),
+    "none": (),
+    "stub": (),
+}
+
+
+class TrainingCell(NamedTuple):
+    """One trained (or, for the mix `none`, untouched) student."""
+
+    model: str
+    mix: str
+    seed: int
+
+
+class Cell(NamedTuple):
+    """One training cell answering one benchmark."""
+
+    model: str
+    mix: str
+    seed: int
+    benchmark: str
+
+
+def spec(stage: str, **content: Any) -> str:
+    """Canonical JSON of what fixes one job's result, with its stage's version."""
+    content = {"stage": stage, "version": VERSIONS[stage], **content}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def off_default(kind: str, entry: dict[str, Any], *leave_out: str) -> dict[str, Any]:
+    """The keys of a config entry that differ from their default, without labels and `leave_out`."""
+    defaults = DEFAULTS.get(kind, {})
+    skipped = {"label", *leave_out}
+    return {key: value for key, value in entry.items() if key not in skipped and value != defaults.get(key, _UNSET)}
+
+
+_UNSET = object()
+
+
+# ---- which cells exist ----
+
+
+def _named(listed: str | list[str], everything: Iterable[str]) -> list[str]:
+    return list(everything) if listed == "all" else list(listed)
+
+
+def base_seed(grid: Grid, model: str, seed: int) -> int:
+    """The seed of a student before training: its own for a tiny one, which is made anew per seed, 0 for any other."""
+    return seed if grid["models"][model]["kind"] == "tiny" else 0
+
+
+def experiment_cells(grid: Grid, experiment: str) -> list[Cell]:
+    """The cells that one experiment shows, sorted, each once."""
+    entry = grid["experiments"][experiment]
+    cells = {
+        Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
+        for model in _named(entry["models"], grid["models"])
+        for mix in _named(entry["mixes"], grid["mixes"])
+        for seed in grid["seeds"]
+        for benchmark in _named(entry["benchmarks"], grid["benchmarks"])
+    }
+    return sorted(cells)
+
+
+def all_cells(grid: Grid) -> list[Cell]:
+    """The cells that all experiments need together, sorted, each once."""
+    return sorted({cell for experiment in grid["experiments"] for cell in experiment_cells(grid, experiment)})
+
+
+def benchmarks_of(cells: Iterable[Cell]) -> dict[TrainingCell, list[str]]:
+    """Training cell -> the benchmarks it answers, in the cells' order."""
+    answered: dict[TrainingCell, list[str]] = {}
+    for cell in cells:
+        answered.setdefault(TrainingCell(*cell[:3]), []).append(cell.benchmark)
+    return answered
+
+
+# ---- what fixes each stage's result ----
+
+
+def _engine(grid: Grid, name: str) -> dict[str, str]:
+    versions = grid["versions"]
+    return {"name": name, **{package: versions[package] for package in ENGINE_PACKAGES[name] if package in versions}}
+
+
+def _recipe(grid: Grid, recipe: str) -> dict[str, Any]:
+    return off_default("recipe", grid["recipes"][recipe])
+
+
+def tokenizer_spec(grid: Grid) -> str:
+    """Of the tokenizer that counts tokens."""
+    return spec("tokenizer", tokenizer=grid["tokenizer"])
+
+
+def source_spec(grid: Grid, source: str) -> str:
+    """Of one source's rows."""
+    return spec("source", name=source, source=off_default("source", grid["sources"][source]))
+
+
+def mix_spec(grid: Grid, mix: str) -> str:
+    """Of one training mix."""
+    return spec("mix", mix=off_default("mix", grid["mixes"][mix]))
+
+
+def base_spec(grid: Grid, model: str, seed: int) -> str:
+    """Of one student before training."""
+    entry = grid["models"][model]
+    if entry["kind"] != "tiny":
+        return spec("base", **{key: entry[key] for key in ("kind", "hub", "revision", "path") if key in entry})
+    return spec(
+        "base",
+        kind="tiny",
+        architecture=entry["architecture"],
+        recipe=_recipe(grid, entry["pretrain"]),
+        seed=seed,
+        engine=_engine(grid, grid["engine"]["train"]),
+    )
+
+
+def train_spec(grid: Grid, model: str, seed: int) -> str:
+    """Of one student after training; what it is trained on comes in as a file."""
+    return spec(
+        "train",
+        recipe=_recipe(grid, grid["models"][model]["recipe"]),
+        seed=seed,
+        engine=_engine(grid, grid["engine"]["train"]),
+    )
+
+
+def problems_spec(grid: Grid, benchmark: str) -> str:
+    """Of one benchmark's problem file."""
+    entry = grid["benchmarks"][benchmark]
+    return spec("problems", data=entry["data"], rows=entry["rows"], columns=entry.get("columns", {}))
+
+
+def request_spec(grid: Grid, benchmark: str) -> str:
+    """Of how a student is asked one benchmark."""
+    entry = off_default("benchmark", grid["benchmarks"][benchmark], "data", "rows", "columns", "grader")
+    return spec("request", **entry)
+
+
+def evaluate_spec(grid: Grid) -> str:
+    """Of the engine that answers. What it is asked comes in as request files: a benchmark less asks for no job."""
+    return spec("evaluate", engine=_engine(grid, grid["engine"]["evaluate"]))
+
+
+def grade_spec(grid: Grid, benchmark: str) -> str:
+    """Of the rule step, and of the engine whose answers it reads."""
+    engine = _engine(grid, grid["engine"]["evaluate"])
+    return spec("grade", grader=grid["benchmarks"][benchmark]["grader"], evaluate=VERSIONS["evaluate"], engine=engine)
+
+
+def judge_identity(grid: Grid) -> dict[str, Any]:
+    """What a verdict depends on besides the pair itself: never where the judge runs."""
+    entry = off_default("judge", grid["judge"], "base_url", "size", "backend")
+    return {"engine": _engine(grid, grid["judge"]["backend"]), "version": VERSIONS["judge"], **entry}
+
+
+def judge_spec(grid: Grid) -> str:
+    """Of the judge. The pairs come in as files."""
+    return spec("judge", judge=judge_identity(grid))
+
+
+def score_spec(grid: Grid, cell: Cell) -> str:
+    """Of one cell's score: its coordinates and the judge whose verdicts it reads."""
+    return spec("score", cell=cell._asdict(), judge=judge_identity(grid))
+
+
+def table_spec(grid: Grid, experiment: str) -> str:
+    """Of one experiment's table: its list of cells, so that one cell less re-runs it."""
+    entry = grid["experiments"][experiment]
+    return spec(
+        "table",
+        cells=experiment_cells(grid, experiment),
+        contrast=entry.get("contrast"),
+        statistics=grid["statistics"],
+        models={
+            model: {key: grid["models"][model][key] for key in ("family", "params_b")}
+            for model in _named(entry["models"], grid["models"])
+        },
+    )
+
+
+def figure_spec(grid: Grid, experiment: str) -> str:
+    """Of one experiment's figure: its kind, and the names shown in the order given."""
+    entry = grid["experiments"][experiment]
+    shown = {
+        kind: [[name, _label(grid, kind, name)] for name in _named(entry[kind], grid[kind])]
+        for kind in ("models", "mixes", "benchmarks")
+    }
+    return spec("figure", plot=entry["plot"], shown=shown, contrast=entry.get("contrast"))
+
+
+def _label(grid: Grid, kind: str, name: str) -> str:
+    return "untouched" if name == UNTOUCHED else grid[kind][name].get("label", name)

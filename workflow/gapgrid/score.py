@@ -1,0 +1,126 @@
+"""Stage `score`: one cell's verdicts and counts. A score that is not there is null, never 0."""
+
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from gapgrid import manifest
+from gapgrid.command import run_stage, stage_parser
+from gapgrid.ledger import Ledger, judge_digest, pair_key, pair_of
+from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_json, write_jsonl
+
+NO_ANSWER = "no_answer"
+
+
+def verdict_rows(samples: list[Row], graded: list[Row], judged: dict[tuple[int, int], tuple[str, str]]) -> list[Row]:
+    """One row a sample: its verdict, who gave it (`by`: a rule, `judge`, `rules` for a rejection by rules alone) and the judge's words.
+
+    `judged` maps (doc_id, repeat) to a verdict and the judge's reply.
+    """
+    rows = []
+    for sample, grade in zip(samples, graded, strict=True):
+        place = (sample["doc_id"], sample["repeat"])
+        raw = None
+        if grade["answer"] is None:
+            verdict, by = NO_ANSWER, grade["rule"]
+        elif grade["rule_correct"]:
+            verdict, by = "correct", grade["rule"]
+        elif place in judged:
+            (verdict, raw), by = judged[place], "judge"
+        else:
+            verdict, by = "incorrect", "rules"
+        rows.append({"doc_id": place[0], "repeat": place[1], "verdict": verdict, "by": by, "raw": raw})
+    return rows
+
+
+def ratio(part: int, whole: int) -> float | None:
+    """`part / whole`, or null where there is nothing to divide by."""
+    return part / whole if whole else None
+
+
+def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: bool) -> dict[str, Any]:
+    """Counts and rates of one cell.
+
+    acc_rule counts what rules accepted. acc_judged adds the judge's verdicts and leaves unparsed ones out of both sides
+    (null without a judge). acc is acc_judged where there is a judge, else acc_rule. acc_finished is acc among the
+    answers that ended by themselves. acc_best_guess is what always giving the most frequent reference answer scores.
+    """
+    golds = Counter({row["doc_id"]: row["gold"] for row in graded}.values())
+    correct = [row["verdict"] == "correct" for row in verdicts]
+    counted = [row["verdict"] != "unparsed" for row in verdicts]
+    finished = [sample["finish"] == "stop" for sample in samples]
+    lengths = [sample["n_tokens"] for sample in samples]
+    n_correct = sum(correct)
+    acc = ratio(n_correct, sum(counted))
+    right = [length for length, is_correct in zip(lengths, correct, strict=True) if is_correct]
+    wrong = [length for length, is_correct in zip(lengths, correct, strict=True) if not is_correct]
+    return {
+        "n": len(samples),
+        "n_problems": len({sample["doc_id"] for sample in samples}),
+        "n_no_answer": sum(row["verdict"] == NO_ANSWER for row in verdicts),
+        "n_truncated": len(finished) - sum(finished),
+        "n_pending": sum(row["answer"] is not None and not row["rule_correct"] for row in graded),
+        "n_judged": sum(row["by"] == "judge" for row in verdicts),
+        "n_unparsed": len(counted) - sum(counted),
+        "n_rule_timeout": sum(row["rule"] == "rule_timeout" for row in graded),
+        "n_rule_crash": sum(row["rule"] == "rule_crash" for row in graded),
+        "n_correct": n_correct,
+        "acc_rule": ratio(sum(row["rule_correct"] for row in graded), len(graded)),
+        "acc_judged": acc if judged else None,
+        "acc": acc,
+        "acc_finished": ratio(
+            sum(a and b and c for a, b, c in zip(correct, counted, finished, strict=True)),
+            sum(b and c for b, c in zip(counted, finished, strict=True)),
+        ),
+        "acc_best_guess": ratio(max(golds.values()), golds.total()),
+        "mean_tokens": ratio(sum(lengths), len(lengths)),
+        "mean_tokens_correct": ratio(sum(right), len(right)),
+        "mean_tokens_wrong": ratio(sum(wrong), len(wrong)),
+    }
+
+
+def read_verdicts(args: Namespace, pending: list[Row]) -> dict[tuple[int, int], tuple[str, str]]:
+    """The judge's verdicts on the cell's pending answers; an `InputError` says how to get missing ones."""
+    template = args.prompt.read_text(encoding="utf-8") if args.prompt else ""
+    judge = judge_digest(args.spec["judge"], template)
+    path = args.stamp.parent / "verdicts.sqlite"
+    rebuild = f"get them with: snakemake --forcerun judge --until judge {args.stamp}"
+    try:
+        with Ledger(path, must_exist=True) as ledger:
+            known = ledger.verdicts(judge)
+    except InputError as error:
+        raise InputError(f"{error}; {rebuild}") from None
+    found = {(row["doc_id"], row["repeat"]): known.get(pair_key(judge, pair_of(row))) for row in pending}
+    lacking = sum(verdict is None for verdict in found.values())
+    if lacking:
+        raise InputError(f"{path}: lacks {lacking} verdicts of judge {judge}; {rebuild}")
+    return {place: verdict for place, verdict in found.items() if verdict is not None}
+
+
+def work(args: Namespace) -> None:
+    """Join samples, rules and verdicts; write verdict rows, the score and the manifest."""
+    folder = args.grade_manifest.parent
+    samples, graded, pending = (read_jsonl(folder / f"{name}.jsonl") for name in ("samples", "graded", "pending"))
+    has_judge = args.spec["judge"]["engine"]["name"] != "none"
+    judged = read_verdicts(args, pending) if has_judge else {}
+    verdicts = verdict_rows(samples, graded, judged)
+    out = args.manifest.parent
+    write_jsonl(out / "verdicts.jsonl", verdicts)
+    # With the digest of the verdicts in it, the score alone says whether anything about the cell has changed.
+    counts = {**summary(samples, graded, verdicts, has_judge), "verdicts_sha256": sha256_file(out / "verdicts.jsonl")}
+    write_json(out / "score.json", {**args.spec["cell"], **counts})
+    manifest.write(args.manifest, "score", args.spec, {"grade": sha256_file(args.grade_manifest)}, ["verdicts.jsonl", "score.json"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m gapgrid.score --spec … [--prompt FILE] GRADE_MANIFEST STAMP MANIFEST`."""
+    parser = stage_parser("score", __doc__)
+    parser.add_argument("--prompt", type=Path, nargs="?", help="the judge's prompt")
+    for name in ("grade_manifest", "stamp", "manifest"):
+        parser.add_argument(name, type=Path)
+    return run_stage(parser, work, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,130 @@
+# What all rules share: the checked grid, wildcard constraints, one-line spec functions, what jobs ask for.
+#
+# A spec function takes wildcards alone and returns the string that fixes the result: Snakemake then notices
+# every change of it, and nothing else.
+
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(workflow.basedir))
+
+from snakemake.exceptions import WorkflowError
+
+from gapgrid import config as settings
+from gapgrid import grid as cells_of
+from gapgrid.records import InputError
+
+try:
+    GRID = settings.load(config.get("grid", "paper"), config)
+except InputError as error:
+    raise WorkflowError(f"the grid's configuration is wrong\n{error}") from None
+
+CELLS = cells_of.all_cells(GRID)
+config["captions"] = {name: entry["caption"] for name, entry in GRID["experiments"].items()}
+BENCHMARKS = cells_of.benchmarks_of(CELLS)
+RESULTS = f"{config.get('results', 'results')}/{GRID['name']}"
+LOGS = f"logs/{GRID['name']}"
+TIMES = f"benchmarks/{GRID['name']}"
+TRAINING_CELL = "{model}/{mix}/{seed}"
+CELL = f"{TRAINING_CELL}/{{benchmark}}"
+
+# Jobs use the interpreter and the code that plan them. A prefix is no part of a rule, so this re-runs nothing.
+shell.prefix(
+    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={workflow.basedir} "
+    f"PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false; "
+)
+
+
+def one_of(names):
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    model=one_of(GRID["models"]),
+    mix=one_of([*GRID["mixes"], cells_of.UNTOUCHED]),
+    source=one_of(GRID["sources"]),
+    benchmark=one_of(GRID["benchmarks"]),
+    experiment=one_of(GRID["experiments"]),
+    seed=r"\d+",
+
+
+def hardware(key):
+    """A resource function: what jobs of a student of this size ask for."""
+
+    def of_student(wildcards):
+        return GRID["hardware"][GRID["models"][wildcards.model]["size"]][key]
+
+    return of_student
+
+
+def tokenizer_spec(wildcards):
+    return cells_of.tokenizer_spec(GRID)
+
+
+def source_spec(wildcards):
+    return cells_of.source_spec(GRID, wildcards.source)
+
+
+def mix_spec(wildcards):
+    return cells_of.mix_spec(GRID, wildcards.mix)
+
+
+def base_spec(wildcards):
+    return cells_of.base_spec(GRID, wildcards.model, int(wildcards.seed))
+
+
+def train_spec(wildcards):
+    return cells_of.train_spec(GRID, wildcards.model, int(wildcards.seed))
+
+
+def problems_spec(wildcards):
+    return cells_of.problems_spec(GRID, wildcards.benchmark)
+
+
+def request_spec(wildcards):
+    return cells_of.request_spec(GRID, wildcards.benchmark)
+
+
+def evaluate_spec(wildcards):
+    return cells_of.evaluate_spec(GRID)
+
+
+def grade_spec(wildcards):
+    return cells_of.grade_spec(GRID, wildcards.benchmark)
+
+
+def judge_spec(wildcards):
+    return cells_of.judge_spec(GRID)
+
+
+def score_spec(wildcards):
+    return cells_of.score_spec(GRID, cells_of.Cell(wildcards.model, wildcards.mix, int(wildcards.seed), wildcards.benchmark))
+
+
+def table_spec(wildcards):
+    return cells_of.table_spec(GRID, wildcards.experiment)
+
+
+def figure_spec(wildcards):
+    return cells_of.figure_spec(GRID, wildcards.experiment)
+
+
+def task_file(wildcards):
+    return f"{GRID['folder']}/tasks/{GRID['benchmarks'][wildcards.benchmark]['task']}.yaml"
+
+
+def judge_prompt(wildcards):
+    """The judge's prompt file, as a tracked input; none without a judge."""
+    if GRID["judge"]["backend"] == "none":
+        return []
+    return f"{GRID['folder']}/prompts/{GRID['judge'].get('prompt', 'judge.txt')}"
+
+
+def table_files(wildcards):
+    return expand(f"{RESULTS}/tables/{{experiment}}.csv", experiment=GRID["experiments"])
+
+
+def figure_files(wildcards):
+    return expand(f"{RESULTS}/figures/{{experiment}}.svg", experiment=GRID["experiments"])

@@ -1,0 +1,70 @@
+# Answering: one job per training cell, all its benchmarks in one load of the student.
+#
+# in:  the student's manifest; per benchmark a request (how it is asked), the lm-eval task, the problems
+# out: a stamp. The answers go into responses/, a store that no rule declares and every run adds to.
+#
+# A request is a small file per cell: a new or changed one is newer than the stamp and asks for the job,
+# one that is gone asks for nothing.
+
+
+localrules:
+    request,
+
+
+def requests_of(pattern):
+    """One file per benchmark that a training cell answers."""
+
+    def of_training_cell(wildcards):
+        seed = int(wildcards.seed)
+        names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, seed)]
+        return expand(pattern, benchmark=names, model=wildcards.model, mix=wildcards.mix, seed=seed)
+
+    return of_training_cell
+
+
+def tasks_of(wildcards):
+    """The lm-eval task file of each benchmark that a training cell answers, in the requests' order."""
+    names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, int(wildcards.seed))]
+    return [f"{GRID['folder']}/tasks/{GRID['benchmarks'][name]['task']}.yaml" for name in names]
+
+
+rule request:
+    """Write down how {wildcards.benchmark} is asked."""
+    output:
+        f"{RESULTS}/requests/{TRAINING_CELL}/{{benchmark}}.json",
+    log:
+        f"{LOGS}/request/{CELL}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=request_spec,
+    shell:
+        "printf '%s\\n' {params.spec:q} > {output}.part 2> {log} && mv {output}.part {output}"
+
+
+rule evaluate:
+    """Let {wildcards.model} trained on {wildcards.mix}, seed {wildcards.seed}, answer its benchmarks."""
+    input:
+        model=ancient(f"{RESULTS}/train/{TRAINING_CELL}/model"),
+        train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
+        requests=requests_of(f"{RESULTS}/requests/{TRAINING_CELL}/{{benchmark}}.json"),
+        tasks=tasks_of,
+        problems=ancient(requests_of(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl")),
+        manifests=requests_of(f"{RESULTS}/problems/{{benchmark}}/manifest.json"),
+    output:
+        f"{RESULTS}/evaluate/{TRAINING_CELL}/manifest.json",
+    log:
+        f"{LOGS}/evaluate/{TRAINING_CELL}.log",
+    benchmark:
+        f"{TIMES}/evaluate/{TRAINING_CELL}.tsv"
+    threads: hardware("cpus")
+    resources:
+        gpu=hardware("gpus"),
+        mem_mb=hardware("mem_mb"),
+        runtime=hardware("runtime"),
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=evaluate_spec,
+    shell:
+        "python -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"

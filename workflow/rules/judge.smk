@@ -1,0 +1,34 @@
+# The judge: every pending pair of the grid that the ledger lacks, in one load.
+#
+# in:  pending.jsonl of every cell, the judge's prompt
+# out: a stamp. The verdicts go into judge/verdicts.sqlite, which no rule declares and every run adds to.
+
+
+localrules:
+    judge,
+
+
+def judge_url(wildcards):
+    """Where the judge's server is; a resource, since it decides nothing about a verdict."""
+    return GRID["judge"].get("base_url", "none")
+
+
+rule judge:
+    """Judge what no rule accepted, each unique pair once."""
+    input:
+        pending=expand(f"{RESULTS}/grade/{{cell}}/pending.jsonl", cell=["/".join(map(str, cell)) for cell in CELLS]),
+        prompt=judge_prompt,
+    output:
+        f"{RESULTS}/judge/round.json",
+    log:
+        f"{LOGS}/judge.log",
+    benchmark:
+        f"{TIMES}/judge.tsv"
+    resources:
+        judge_url=judge_url,
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=judge_spec,
+    shell:
+        "python -m gapgrid.judge --spec {params.spec:q} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.pending} > {log} 2>&1"

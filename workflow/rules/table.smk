@@ -1,0 +1,38 @@
+# An experiment's table: score rows, and accuracies and gaps with intervals.
+#
+# in:  the scores of its cells; the code that makes it, as tables are cheap
+# out: {experiment}.csv, {experiment}.estimates.csv, a manifest
+
+
+localrules:
+    table,
+
+
+def scores_of(name):
+    """One file per cell of an experiment."""
+
+    def of_experiment(wildcards):
+        cells = cells_of.experiment_cells(GRID, wildcards.experiment)
+        return expand(f"{RESULTS}/score/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
+
+    return of_experiment
+
+
+rule table:
+    """Tabulate {wildcards.experiment}."""
+    input:
+        scores=scores_of("score.json"),
+        verdicts=ancient(scores_of("verdicts.jsonl")),
+        code=["workflow/gapgrid/table.py", "workflow/gapgrid/statistics.py"],
+    output:
+        table=f"{RESULTS}/tables/{{experiment}}.csv",
+        estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
+        manifest=f"{RESULTS}/tables/{{experiment}}.manifest.json",
+    log:
+        f"{LOGS}/table/{{experiment}}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "python -m gapgrid.table --spec {params.spec:q} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"

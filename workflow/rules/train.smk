@@ -1,0 +1,92 @@
+# Students: untouched (mix none), and fine-tuned on each mix with each seed.
+#
+# in:  the untouched student; a mix's digest (tracked) and rows
+# out: model/, metrics.jsonl, a manifest. Resumable states live in scratch/, which no rule declares.
+
+
+def base_inputs(key):
+    """Inputs that only tiny students have: they are pretrained here."""
+    paths = {
+        "tokenizer": f"{RESULTS}/tokenizer/tokenizer.json",
+        "corpus": f"{RESULTS}/sources/{{corpus}}/rows.jsonl",
+        "manifest": f"{RESULTS}/sources/{{corpus}}/manifest.json",
+    }
+
+    def of_student(wildcards):
+        entry = GRID["models"][wildcards.model]
+        return paths[key].format(corpus=entry["corpus"]) if entry["kind"] == "tiny" else []
+
+    return of_student
+
+
+def base_of(name):
+    """A file of the untouched student that a training cell starts from."""
+
+    def of_cell(wildcards):
+        seed = cells_of.base_seed(GRID, wildcards.model, int(wildcards.seed))
+        return f"{RESULTS}/train/{wildcards.model}/none/{seed}/{name}"
+
+    return of_cell
+
+
+def mix_digest(wildcards):
+    return checkpoints.mix.get(mix=wildcards.mix).output.digest
+
+
+rule base:
+    """Put the untouched {wildcards.model} in place, seed {wildcards.seed}."""
+    input:
+        tokenizer=base_inputs("tokenizer"),
+        corpus=ancient(base_inputs("corpus")),
+        manifest=base_inputs("manifest"),
+    output:
+        model=directory(f"{RESULTS}/train/{{model}}/none/{{seed}}/model"),
+        metrics=f"{RESULTS}/train/{{model}}/none/{{seed}}/metrics.jsonl",
+        manifest=f"{RESULTS}/train/{{model}}/none/{{seed}}/manifest.json",
+    log:
+        f"{LOGS}/base/{{model}}/{{seed}}.log",
+    benchmark:
+        f"{TIMES}/base/{{model}}/{{seed}}.tsv"
+    threads: hardware("cpus")
+    resources:
+        gpu=hardware("gpus"),
+        mem_mb=hardware("mem_mb"),
+        runtime=hardware("runtime"),
+        micro_batch=hardware("micro_batch"),
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=base_spec,
+    shell:
+        "python -m gapgrid.base --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
+
+
+rule train:
+    """Fine-tune {wildcards.model} on {wildcards.mix}, seed {wildcards.seed}."""
+    input:
+        base=ancient(base_of("model")),
+        base_manifest=base_of("manifest.json"),
+        data=ancient(f"{RESULTS}/mixes/{{mix}}/train.jsonl"),
+        digest=mix_digest,
+    output:
+        model=directory(f"{RESULTS}/train/{TRAINING_CELL}/model"),
+        metrics=f"{RESULTS}/train/{TRAINING_CELL}/metrics.jsonl",
+        manifest=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
+    log:
+        f"{LOGS}/train/{TRAINING_CELL}.log",
+    benchmark:
+        f"{TIMES}/train/{TRAINING_CELL}.tsv"
+    wildcard_constraints:
+        mix=one_of(GRID["mixes"]),
+    threads: hardware("cpus")
+    resources:
+        gpu=hardware("gpus"),
+        mem_mb=hardware("mem_mb"),
+        runtime=hardware("runtime"),
+        micro_batch=hardware("micro_batch"),
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        spec=train_spec,
+    shell:
+        "python -m gapgrid.train --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
