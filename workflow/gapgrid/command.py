@@ -3,18 +3,28 @@
 import argparse
 import json
 import logging
+import sqlite3
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gapgrid.records import InputError
 
 
 def stage_parser(name: str, purpose: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m gapgrid.<name>` that takes the stage's spec as JSON."""
+    """A parser for `python -m gapgrid.<name>` that takes the stage's spec as JSON, or as a spec file's first line."""
     parser = argparse.ArgumentParser(prog=f"python -m gapgrid.{name}", description=purpose)
-    parser.add_argument("--spec", type=json.loads, required=True, help="what fixes the result, as JSON")
+    spec = parser.add_mutually_exclusive_group(required=True)
+    spec.add_argument("--spec", type=json.loads, help="what fixes the result, as JSON")
+    spec.add_argument("--spec-file", type=read_spec, dest="spec", help="a file whose first line is that JSON")
     return parser
+
+
+def read_spec(path: str) -> Any:
+    """The spec in a spec file: its first line. A second one holds the digest of the files that go with it."""
+    with Path(path).open(encoding="utf-8") as file:
+        return json.loads(file.readline())
 
 
 def run_stage(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], Any], argv: list[str] | None) -> int:
@@ -28,5 +38,8 @@ def run_stage(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespac
         return 1
     except OSError as error:
         print(f"error: {error.filename or parser.prog}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except sqlite3.OperationalError as error:  # how SQLite says that the disk is full or the file locked
+        print(f"error: {parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0

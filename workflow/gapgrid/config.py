@@ -40,15 +40,21 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
         except InputError as error:
             problems.append(str(error))
     if isinstance(documents.get("grid"), dict):
-        documents["grid"].update({key: value for key, value in (overrides or {}).items() if key in OVERRIDABLE})
+        given = {key: _plain(value) for key, value in (overrides or {}).items() if key in OVERRIDABLE}
+        documents["grid"].update(given)
     for file, document in documents.items():
         problems.extend(schema_problems(folder / f"{file}.yaml", document, _schema(file)))
     fail_if(problems)
     settings = documents.pop("grid")
     grid: Grid = {"name": name, "folder": folder.as_posix(), **settings, **documents}
-    fail_if(sorted(cross_problems(grid)))
+    fail_if(sorted(set(cross_problems(grid))))
     grid["versions"] = locked_versions(REPOSITORY / "envs" / f"{grid['environment']}.txt")
     return grid
+
+
+def _plain(value: Any) -> Any:
+    """A value from the command line, where `--config 'seeds=[0,1]'` arrives as a list of texts."""
+    return [int(item) if isinstance(item, str) and item.isdecimal() else item for item in value] if isinstance(value, list) else value
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -56,12 +62,14 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
+    seen: dict[str, int] = {}
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise InputError(f"{loader.name}:{line}: key {key!r} is read as {type(key).__name__}, expected text; put it in quotes")
         if key in seen:
             raise InputError(f"{loader.name}:{line}: key '{key}' is given twice, first in line {seen[key]}")
         seen[key] = line
@@ -69,7 +77,15 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}
 
 
+def _finite(loader: _UniqueKeys, node: yaml.ScalarNode) -> float:
+    value = float(loader.construct_yaml_float(node))
+    if not math.isfinite(value):
+        raise InputError(f"{loader.name}:{node.start_mark.line + 1}: found {node.value}, expected a finite number")
+    return value
+
+
 _UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
 def read_yaml(path: Path) -> Any:
@@ -198,7 +214,7 @@ def _exactly_one(where: str, entry: dict[str, Any], keys: tuple[str, ...]) -> It
 def _grid_problems(grid: Grid) -> Iterator[str]:
     yield from _exactly_one(_at(grid, "grid", "tokenizer"), grid["tokenizer"], ("builtin", "hub", "path"))
     judge, where = grid["judge"], _at(grid, "grid", "judge")
-    needs = {"none": (), "hf": ("model", "size"), "openai": ("model", "base_url")}[judge["backend"]]
+    needs = {"none": (), "stub": (), "hf": ("model", "size"), "openai": ("model", "base_url")}[judge["backend"]]
     for key in needs:
         if key not in judge:
             yield f"{where}: key '{key}' is missing; backend {judge['backend']} needs it"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gapgrid import manifest
-from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import InputError, Row, read_json, read_jsonl, sha256_file
+from gapgrid.command import read_spec, run_stage, stage_parser
+from gapgrid.records import InputError, Row, read_jsonl, sha256_file
 from gapgrid.responses import Answer, Question, Store, checksum, model_digest, request_digest
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ def batches(questions: list[Question], rows: int) -> list[list[Question]]:
     return out
 
 
-def answer_missing(engine: Engine, store: Store, request: Request, spec_engine: Row) -> None:
-    """Ask what the store lacks of one request, keeping every batch as it comes."""
+def answer_missing(engine: Engine, store: Store, request: Request, identity: Row) -> None:
+    """Ask what the store lacks of one request, keeping every batch as it comes; `identity` names engine and versions."""
     asked = engine.questions(request.task, read_jsonl(request.problems), request.content)
-    asked = [question._replace(settings={**question.settings, "engine": spec_engine}) for question in asked]
+    asked = [question._replace(settings={**question.settings, "engine": identity}) for question in asked]
     missing = store.missing(asked)
     log.info("%s: %d questions, %d to answer", request.benchmark, len(asked), len(missing))
     n_done = 0
@@ -79,15 +79,14 @@ def answer_missing(engine: Engine, store: Store, request: Request, spec_engine: 
     store.set_questions(request.digest, asked)
 
 
-def read_requests(args: Namespace, engine: Row) -> list[Request]:
+def read_requests(args: Namespace) -> list[Request]:
     """The requests named on the command line; the three lists run in parallel."""
     if not len(args.requests) == len(args.tasks) == len(args.problems):
         raise InputError("evaluate: --requests, --tasks and --problems need the same number of files")
     found = []
     for file, task, problems in zip(args.requests, args.tasks, args.problems, strict=True):
-        content = read_json(file)
-        digest = request_digest(content, sha256_file(task), sha256_file(problems), engine)
-        found.append(Request(file.stem, content, task, problems, digest))
+        digest = request_digest(sha256_file(file), sha256_file(problems))
+        found.append(Request(file.stem, read_spec(str(file)), task, problems, digest))
     return found
 
 
@@ -96,15 +95,15 @@ def work(args: Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     trained = manifest.read(args.train_manifest)
     digest = model_digest(trained)
-    spec_engine: dict[str, Any] = args.spec["engine"]
-    requests = read_requests(args, spec_engine)
+    identity: dict[str, Any] = {**args.spec["engine"], "version": args.spec["version"]}
+    requests = read_requests(args)
     engine: Engine | None = None
     served = {}
     with Store(args.manifest.parent / "responses" / f"{digest}.sqlite") as store:
         for request in requests:
             if not store.rows(request.digest):
-                engine = engine or load_engine(spec_engine["name"], args.model)
-                answer_missing(engine, store, request, spec_engine)
+                engine = engine or load_engine(identity["name"], args.model)
+                answer_missing(engine, store, request, identity)
             rows = store.rows(request.digest)
             served[request.digest] = {"benchmark": request.benchmark, "rows": len(rows), "sha256": checksum(rows)}
     inputs = {"train": sha256_file(args.train_manifest)}

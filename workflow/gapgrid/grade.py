@@ -4,8 +4,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from gapgrid import answers, manifest
-from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import InputError, Row, read_json, sha256_file, write_jsonl
+from gapgrid.command import read_spec, run_stage, stage_parser
+from gapgrid.records import InputError, Row, sha256_file, write_jsonl
 from gapgrid.responses import Store, checksum, model_digest, request_digest
 from gapgrid.symbolic import EQUAL, Verifier
 
@@ -72,7 +72,7 @@ def read_samples(args: Namespace) -> list[Row]:
     stamp = manifest.read(args.stamp)
     path = args.stamp.parent / "responses" / f"{model}.sqlite"
     rebuild = f"rebuild it with: snakemake --forcerun evaluate --until evaluate {args.stamp}"
-    digest = request_digest(read_json(args.request), sha256_file(args.task), sha256_file(args.problems), args.spec["engine"])
+    digest = request_digest(sha256_file(args.request), sha256_file(args.problems))
     try:
         with Store(path, must_exist=True) as store:
             samples = store.rows(digest)
@@ -97,22 +97,22 @@ def work(args: Namespace) -> None:
     """Grade, then write samples, graded and pending rows and the manifest."""
     samples = read_samples(args)
     n_problems = manifest.read(args.problems_manifest)["outputs"][args.problems.name]["rows"]
-    check(samples, n_problems * read_json(args.request).get("repeats", 1), str(args.stamp))
+    check(samples, n_problems * read_spec(args.request).get("repeats", 1), str(args.stamp))
     with Verifier() as verifier:
         graded = grade(samples, args.spec["grader"], verifier)
     folder = args.manifest.parent
     write_jsonl(folder / "samples.jsonl", samples)
     write_jsonl(folder / "graded.jsonl", graded)
     write_jsonl(folder / "pending.jsonl", pending(samples, graded))
-    inputs = {"train": sha256_file(args.train_manifest), "request": sha256_file(args.request)}
-    inputs |= {"task": sha256_file(args.task), "problems": sha256_file(args.problems)}
+    read = {"train": args.train_manifest, "request": args.request, "problems": args.problems}
+    inputs = {name: sha256_file(file) for name, file in read.items()}
     manifest.write(args.manifest, "grade", args.spec, inputs, ["samples.jsonl", "graded.jsonl", "pending.jsonl"])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m gapgrid.grade --spec … TRAIN_MANIFEST STAMP REQUEST TASK PROBLEMS PROBLEMS_MANIFEST MANIFEST`."""
+    """`python -m gapgrid.grade --spec … TRAIN_MANIFEST STAMP REQUEST PROBLEMS PROBLEMS_MANIFEST MANIFEST`."""
     parser = stage_parser("grade", __doc__)
-    for name in ("train_manifest", "stamp", "request", "task", "problems", "problems_manifest", "manifest"):
+    for name in ("train_manifest", "stamp", "request", "problems", "problems_manifest", "manifest"):
         parser.add_argument(name, type=Path)
     return run_stage(parser, work, argv)
 

@@ -190,9 +190,9 @@ def problems_spec(grid: Grid, benchmark: str) -> str:
 
 
 def request_spec(grid: Grid, benchmark: str) -> str:
-    """Of how a student is asked one benchmark."""
+    """Of how a student is asked one benchmark, and by which engine."""
     entry = off_default("benchmark", grid["benchmarks"][benchmark], "data", "rows", "columns", "grader")
-    return spec("request", **entry)
+    return spec("request", evaluate=VERSIONS["evaluate"], engine=_engine(grid, grid["engine"]["evaluate"]), **entry)
 
 
 def evaluate_spec(grid: Grid) -> str:
@@ -201,9 +201,8 @@ def evaluate_spec(grid: Grid) -> str:
 
 
 def grade_spec(grid: Grid, benchmark: str) -> str:
-    """Of the rule step, and of the engine whose answers it reads."""
-    engine = _engine(grid, grid["engine"]["evaluate"])
-    return spec("grade", grader=grid["benchmarks"][benchmark]["grader"], evaluate=VERSIONS["evaluate"], engine=engine)
+    """Of the rule step of one benchmark."""
+    return spec("grade", grader=grid["benchmarks"][benchmark]["grader"])
 
 
 def judge_identity(grid: Grid) -> dict[str, Any]:
@@ -217,9 +216,9 @@ def judge_spec(grid: Grid) -> str:
     return spec("judge", judge=judge_identity(grid))
 
 
-def score_spec(grid: Grid, cell: Cell) -> str:
-    """Of one cell's score: its coordinates and the judge whose verdicts it reads."""
-    return spec("score", cell=cell._asdict(), judge=judge_identity(grid))
+def score_spec(grid: Grid) -> str:
+    """Of how a cell is scored: the judge whose verdicts are read."""
+    return spec("score", judge=judge_identity(grid))
 
 
 def table_spec(grid: Grid, experiment: str) -> str:

@@ -28,10 +28,20 @@ class Backend(Protocol):
         """The judge's reply to each prompt, in order."""
 
 
+_DELIMITER = re.compile(r"<\s*/?\s*(?:problem|reference|answer)\s*/?\s*>", re.IGNORECASE)
+
+
 def render(template: str, pair: Pair) -> str:
     """The prompt for one pair. What stands in the pair is data: it cannot close its own delimiter."""
     parts = {"problem": pair.problem, "gold": pair.gold, "answer": pair.answer}
-    return re.sub(r"\{(problem|gold|answer)\}", lambda match: re.sub(r"</?\s*(problem|reference|answer)\s*>", "", parts[match[1]]), template)
+    return re.sub(r"\{(problem|gold|answer)\}", lambda match: _without_delimiters(parts[match[1]]), template)
+
+
+def _without_delimiters(text: str) -> str:
+    # Again and again: taking one out can leave another, as in `<</answer>/answer>`.
+    while (cleaned := _DELIMITER.sub("", text)) != text:
+        text = cleaned
+    return text
 
 
 def parse(reply: str) -> str:
@@ -51,6 +61,10 @@ def load_backend(identity: dict[str, Any], base_url: str | None) -> Backend:
         from gapgrid.engines.judge_hf import TransformersJudge
 
         return TransformersJudge(model, identity.get("revision"), identity.get("max_tokens", 20))
+    if name == "stub":
+        from gapgrid.engines.stub import Judge
+
+        return Judge()
     raise InputError(f"judge: no backend '{name}'")
 
 

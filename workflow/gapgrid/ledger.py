@@ -42,11 +42,14 @@ class Ledger:
         if must_exist and not path.is_file():
             raise InputError(f"{path}: no such verdict ledger")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.connection = sqlite3.connect(path, timeout=60)
-        self.connection.execute(
-            "create table if not exists verdicts (key text primary key, judge text not null, problem text not null,"
-            " gold text not null, answer text not null, verdict text not null, raw text not null)"
-        )
+        try:
+            self.connection = sqlite3.connect(path, timeout=60)
+            self.connection.execute(
+                "create table if not exists verdicts (key text primary key, judge text not null, problem text not null,"
+                " gold text not null, answer text not null, verdict text not null, raw text not null)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path}: not a verdict ledger ({error}); move it away, the next run judges anew") from None
 
     def __enter__(self) -> "Ledger":
         return self

@@ -6,7 +6,7 @@ from typing import Any
 
 from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import Row, fail_if, read_table, write_jsonl
+from gapgrid.records import InputError, Row, fail_if, read_table, write_jsonl
 
 
 def load(data: dict[str, Any], n_rows: int) -> tuple[str, list[Row]]:
@@ -15,7 +15,10 @@ def load(data: dict[str, Any], n_rows: int) -> tuple[str, list[Row]]:
         from gapgrid.demo import arithmetic
 
         chosen = data["builtin"]
-        return "builtin", list(arithmetic.benchmark(n_rows, chosen["events"], chosen["seed"]))
+        try:
+            return "builtin", list(arithmetic.benchmark(n_rows, chosen["events"], chosen["seed"]))
+        except ValueError as error:
+            raise InputError(f"builtin: {error} (rows in benchmarks.yaml)") from None
     if "path" in data:
         return data["path"], read_table(data["path"])[0]
     from gapgrid.engines import hub
@@ -27,9 +30,13 @@ def value(row: Row, column: str) -> Any:
     """A column's value, or, where `column` holds `{{ }}`, the text of that Jinja template over the row."""
     if "{{" not in column:
         return row.get(column)
+    from jinja2 import TemplateError
     from jinja2.sandbox import SandboxedEnvironment
 
-    return SandboxedEnvironment().from_string(column).render(row).strip()
+    try:
+        return SandboxedEnvironment().from_string(column).render(row).strip()
+    except TemplateError as error:
+        raise InputError(f"columns in benchmarks.yaml: '{column}': {error}") from None
 
 
 def normalised(origin: str, rows: list[Row], n_rows: int, columns: dict[str, str]) -> list[Row]:

@@ -144,10 +144,16 @@ def read_numbered(path: str | os.PathLike[str]) -> list[tuple[int, Row]]:
 def read_table(path: str | Path) -> tuple[list[Row], Callable[[int], str]]:
     """Rows of a local .jsonl or .parquet file, and a function that says where row `index` stands."""
     if str(path).endswith(".parquet"):
-        import pandas
+        import pyarrow
+        from pyarrow import parquet
 
-        rows = pandas.read_parquet(path).to_dict("records")
-        return [dict(row) for row in rows], lambda index: f"{path}: row {index + 1}"
+        try:
+            rows = parquet.read_table(path).to_pylist()  # plain lists and None, where pandas gives arrays and NaN
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except pyarrow.ArrowInvalid as error:
+            raise InputError(f"{path}: not a Parquet file ({error})") from None
+        return rows, lambda index: f"{path}: row {index + 1}"
     numbered = read_numbered(path)
     return [row for _, row in numbered], lambda index: f"{path}:{numbered[index][0]}"
 

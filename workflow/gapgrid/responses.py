@@ -9,6 +9,7 @@ One job at a time writes a store (one `evaluate` per training cell), readers com
 rollback journal: it works on network file systems, where write-ahead logging does not.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,9 +48,9 @@ def model_digest(train_manifest: Row) -> str:
     return sha256_text(canonical(files))[:16]
 
 
-def request_digest(request: Row, task_sha256: str, problems_sha256: str, engine: Row) -> str:
-    """Names the rows of one benchmark asked in one way by one engine."""
-    return sha256_text(canonical([request, task_sha256, problems_sha256, engine]))[:16]
+def request_digest(request_sha256: str, problems_sha256: str) -> str:
+    """Names the rows of one benchmark asked in one way: digest of its request file and its problems."""
+    return sha256_text(canonical([request_sha256, problems_sha256]))[:16]
 
 
 _TABLES = """
@@ -114,7 +115,8 @@ class Store:
         if any(row[5] is None for row in found):
             return []
         names = ("doc_id", "repeat", "problem", "gold", "prompt_sha", "response", "n_tokens", "finish")
-        return [dict(zip(names, row, strict=True)) for row in found]
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        return [{**row, "gold": json.loads(row["gold"])} for row in rows]
 
 
 def checksum(rows: list[Row]) -> str:

@@ -11,6 +11,7 @@ from gapgrid.ledger import Ledger, judge_digest, pair_key, pair_of
 from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_json, write_jsonl
 
 NO_ANSWER = "no_answer"
+CELL = ("model", "mix", "seed", "benchmark")
 
 
 def verdict_rows(samples: list[Row], graded: list[Row], judged: dict[tuple[int, int], tuple[str, str]]) -> list[Row]:
@@ -73,7 +74,7 @@ def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: 
             sum(a and b and c for a, b, c in zip(correct, counted, finished, strict=True)),
             sum(b and c for b, c in zip(counted, finished, strict=True)),
         ),
-        "acc_best_guess": ratio(max(golds.values()), golds.total()),
+        "acc_best_guess": ratio(max(golds.values(), default=0), golds.total()),
         "mean_tokens": ratio(sum(lengths), len(lengths)),
         "mean_tokens_correct": ratio(sum(right), len(right)),
         "mean_tokens_wrong": ratio(sum(wrong), len(wrong)),
@@ -109,14 +110,15 @@ def work(args: Namespace) -> None:
     write_jsonl(out / "verdicts.jsonl", verdicts)
     # With the digest of the verdicts in it, the score alone says whether anything about the cell has changed.
     counts = {**summary(samples, graded, verdicts, has_judge), "verdicts_sha256": sha256_file(out / "verdicts.jsonl")}
-    write_json(out / "score.json", {**args.spec["cell"], **counts})
+    write_json(out / "score.json", {**dict(zip(CELL, args.cell, strict=True)), "seed": int(args.cell[2]), **counts})
     manifest.write(args.manifest, "score", args.spec, {"grade": sha256_file(args.grade_manifest)}, ["verdicts.jsonl", "score.json"])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m gapgrid.score --spec … [--prompt FILE] GRADE_MANIFEST STAMP MANIFEST`."""
+    """`python -m gapgrid.score --spec … --cell MODEL MIX SEED BENCHMARK [--prompt FILE] -- GRADE_MANIFEST STAMP MANIFEST`."""
     parser = stage_parser("score", __doc__)
     parser.add_argument("--prompt", type=Path, nargs="?", help="the judge's prompt")
+    parser.add_argument("--cell", nargs=4, required=True, metavar=tuple(name.upper() for name in CELL))
     for name in ("grade_manifest", "stamp", "manifest"):
         parser.add_argument(name, type=Path)
     return run_stage(parser, work, argv)

@@ -37,7 +37,7 @@ def rename(row: Row, columns: dict[str, str]) -> Row:
     renamed = {ours: row[columns.get(ours, ours)] for ours in ("prompt", "response") if columns.get(ours, ours) in row}
     id_column = columns.get("id", "id")
     if id_column in row:
-        renamed["id"] = str(row[id_column])
+        renamed["id"] = None if row[id_column] is None else str(row[id_column])
     elif "id" not in columns and isinstance(renamed.get("prompt"), str):
         renamed["id"] = sha256_text(renamed["prompt"])[:16]
     return renamed

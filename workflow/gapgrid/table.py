@@ -95,8 +95,9 @@ def work(args: Namespace) -> None:
     scores = read_scores(args.scores)
     rows = [*estimate_rows(args.spec, read_outcomes(args.scores)), *guess_rows(scores)]
     write_text(args.table, scores.to_csv(index=False, lineterminator="\n"))
-    write_text(args.estimates, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6f"))
-    inputs = {file.parent.as_posix().split("/score/")[-1]: sha256_file(file) for file in args.scores}
+    estimates = pd.DataFrame(rows).astype({"n_questions": "Int64", "n_seeds": "Int64"})
+    write_text(args.estimates, estimates.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+    inputs = {"/".join(file.parts[-5:-1]): sha256_file(file) for file in args.scores}
     manifest.write(args.manifest, "table", args.spec, inputs, [args.table.name, args.estimates.name])
 
 

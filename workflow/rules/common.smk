@@ -22,6 +22,7 @@ except InputError as error:
     raise WorkflowError(f"the grid's configuration is wrong\n{error}") from None
 
 CELLS = cells_of.all_cells(GRID)
+CELL_PATHS = ["/".join(map(str, cell)) for cell in CELLS]
 config["captions"] = {name: entry["caption"] for name, entry in GRID["experiments"].items()}
 BENCHMARKS = cells_of.benchmarks_of(CELLS)
 RESULTS = f"{config.get('results', 'results')}/{GRID['name']}"
@@ -91,24 +92,15 @@ def evaluate_spec(wildcards):
     return cells_of.evaluate_spec(GRID)
 
 
-def grade_spec(wildcards):
-    return cells_of.grade_spec(GRID, wildcards.benchmark)
+def named_spec(wildcards):
+    """Of the stages below a batch of cells: a benchmark's grading, an experiment's table or figure, the judge, the score."""
+    if wildcards.stage in GRID_SPECS:
+        return GRID_SPECS[wildcards.stage](GRID)
+    return NAMED_SPECS[wildcards.stage](GRID, wildcards.name)
 
 
-def judge_spec(wildcards):
-    return cells_of.judge_spec(GRID)
-
-
-def score_spec(wildcards):
-    return cells_of.score_spec(GRID, cells_of.Cell(wildcards.model, wildcards.mix, int(wildcards.seed), wildcards.benchmark))
-
-
-def table_spec(wildcards):
-    return cells_of.table_spec(GRID, wildcards.experiment)
-
-
-def figure_spec(wildcards):
-    return cells_of.figure_spec(GRID, wildcards.experiment)
+GRID_SPECS = {"judge": cells_of.judge_spec, "score": cells_of.score_spec}
+NAMED_SPECS = {"grade": cells_of.grade_spec, "table": cells_of.table_spec, "figure": cells_of.figure_spec}
 
 
 def task_file(wildcards):
@@ -123,8 +115,13 @@ def judge_prompt(wildcards):
 
 
 def table_files(wildcards):
-    return expand(f"{RESULTS}/tables/{{experiment}}.csv", experiment=GRID["experiments"])
+    return expand(f"{RESULTS}/tables/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["csv", "estimates.csv"])
 
 
 def figure_files(wildcards):
-    return expand(f"{RESULTS}/figures/{{experiment}}.svg", experiment=GRID["experiments"])
+    return expand(f"{RESULTS}/figures/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["pdf", "svg"])
+
+
+def cell_files(wildcards):
+    """Named one by one so that a deleted one is noticed. Students are not: one may be deleted once it has answered."""
+    return expand(f"{RESULTS}/{{file}}", file=[f"score/{cell}/score.json" for cell in CELL_PATHS] + [f"grade/{cell}/samples.jsonl" for cell in CELL_PATHS])

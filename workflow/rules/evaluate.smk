@@ -1,10 +1,10 @@
 # Answering: one job per training cell, all its benchmarks in one load of the student.
 #
-# in:  the student's manifest; per benchmark a request (how it is asked), the lm-eval task, the problems
+# in:  the student's manifest; per benchmark a request, the lm-eval task, the problems
 # out: a stamp. The answers go into responses/, a store that no rule declares and every run adds to.
 #
-# A request is a small file per cell: a new or changed one is newer than the stamp and asks for the job,
-# one that is gone asks for nothing.
+# A request is a small file per cell, two lines: how the benchmark is asked, as JSON, and the task file's digest.
+# A new or changed one is newer than the stamp and asks for the job, one that is gone asks for nothing.
 
 
 localrules:
@@ -30,8 +30,10 @@ def tasks_of(wildcards):
 
 rule request:
     """Write down how {wildcards.benchmark} is asked."""
+    input:
+        task_file,
     output:
-        f"{RESULTS}/requests/{TRAINING_CELL}/{{benchmark}}.json",
+        f"{RESULTS}/requests/{CELL}.spec",
     log:
         f"{LOGS}/request/{CELL}.log",
     conda:
@@ -39,7 +41,7 @@ rule request:
     params:
         spec=request_spec,
     shell:
-        "printf '%s\\n' {params.spec:q} > {output}.part 2> {log} && mv {output}.part {output}"
+        "(printf '%s\\n' {params.spec:q}; cat {input} | sha256sum) > {output}.part 2> {log} && mv {output}.part {output}"
 
 
 rule evaluate:
@@ -47,8 +49,8 @@ rule evaluate:
     input:
         model=ancient(f"{RESULTS}/train/{TRAINING_CELL}/model"),
         train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
-        requests=requests_of(f"{RESULTS}/requests/{TRAINING_CELL}/{{benchmark}}.json"),
-        tasks=tasks_of,
+        requests=requests_of(f"{RESULTS}/requests/{CELL}.spec"),
+        tasks=ancient(tasks_of),
         problems=ancient(requests_of(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl")),
         manifests=requests_of(f"{RESULTS}/problems/{{benchmark}}/manifest.json"),
     output:

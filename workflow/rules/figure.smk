@@ -1,6 +1,6 @@
 # An experiment's figure, drawn from its table.
 #
-# in:  the estimates; the code that draws, as figures are cheap
+# in:  the estimates; what is shown and how
 # out: {experiment}.pdf, {experiment}.svg (in the report), a manifest
 
 
@@ -12,7 +12,7 @@ rule figure:
     """Draw {wildcards.experiment}."""
     input:
         estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
-        code="workflow/gapgrid/figure.py",
+        spec=f"{RESULTS}/specs/figure/{{experiment}}.spec",
     output:
         pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
         svg=report(
@@ -26,7 +26,5 @@ rule figure:
         f"{LOGS}/figure/{{experiment}}.log",
     conda:
         "../../envs/cpu.yaml"
-    params:
-        spec=figure_spec,
     shell:
-        "python -m gapgrid.figure --spec {params.spec:q} {input.estimates} {output.pdf} {output.svg} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.figure --spec-file {input.spec} {input.estimates} {output.pdf} {output.svg} {output.manifest} > {log} 2>&1"

@@ -1,6 +1,6 @@
 # The judge: every pending pair of the grid that the ledger lacks, in one load.
 #
-# in:  pending.jsonl of every cell, the judge's prompt
+# in:  pending.jsonl of every cell; who judges, and with which prompt
 # out: a stamp. The verdicts go into judge/verdicts.sqlite, which no rule declares and every run adds to.
 
 
@@ -16,8 +16,9 @@ def judge_url(wildcards):
 rule judge:
     """Judge what no rule accepted, each unique pair once."""
     input:
-        pending=expand(f"{RESULTS}/grade/{{cell}}/pending.jsonl", cell=["/".join(map(str, cell)) for cell in CELLS]),
-        prompt=judge_prompt,
+        pending=expand(f"{RESULTS}/grade/{{cell}}/pending.jsonl", cell=CELL_PATHS),
+        prompt=ancient(judge_prompt),
+        spec=f"{RESULTS}/specs/judge/judge.spec",
     output:
         f"{RESULTS}/judge/round.json",
     log:
@@ -28,7 +29,5 @@ rule judge:
         judge_url=judge_url,
     conda:
         "../../envs/cpu.yaml"
-    params:
-        spec=judge_spec,
     shell:
-        "python -m gapgrid.judge --spec {params.spec:q} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.pending} > {log} 2>&1"
+        "python -m gapgrid.judge --spec-file {input.spec} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.pending} > {log} 2>&1"

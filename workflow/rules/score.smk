@@ -1,6 +1,6 @@
 # A cell's score: its rows with the verdicts of rules and judge. Light, local, one job a cell.
 #
-# in:  the cell's graded rows; the judge's prompt; the stamp only has to be there
+# in:  the cell's graded rows; who judges, and with which prompt; the stamp has to be there
 # out: verdicts.jsonl, score.json, a manifest
 
 
@@ -13,7 +13,8 @@ rule score:
     input:
         grade=f"{RESULTS}/grade/{CELL}/manifest.json",
         stamp=ancient(f"{RESULTS}/judge/round.json"),
-        prompt=judge_prompt,
+        prompt=ancient(judge_prompt),
+        spec=f"{RESULTS}/specs/score/score.spec",
     output:
         verdicts=f"{RESULTS}/score/{CELL}/verdicts.jsonl",
         score=f"{RESULTS}/score/{CELL}/score.json",
@@ -22,7 +23,5 @@ rule score:
         f"{LOGS}/score/{CELL}.log",
     conda:
         "../../envs/cpu.yaml"
-    params:
-        spec=score_spec,
     shell:
-        "python -m gapgrid.score --spec {params.spec:q} --prompt {input.prompt} -- {input.grade} {input.stamp} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.score --spec-file {input.spec} --cell {wildcards.model} {wildcards.mix} {wildcards.seed} {wildcards.benchmark} --prompt {input.prompt} -- {input.grade} {input.stamp} {output.manifest} > {log} 2>&1"

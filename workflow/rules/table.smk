@@ -1,6 +1,6 @@
 # An experiment's table: score rows, and accuracies and gaps with intervals.
 #
-# in:  the scores of its cells; the code that makes it, as tables are cheap
+# in:  the scores of its cells; its list of cells and contrast
 # out: {experiment}.csv, {experiment}.estimates.csv, a manifest
 
 
@@ -23,7 +23,7 @@ rule table:
     input:
         scores=scores_of("score.json"),
         verdicts=ancient(scores_of("verdicts.jsonl")),
-        code=["workflow/gapgrid/table.py", "workflow/gapgrid/statistics.py"],
+        spec=f"{RESULTS}/specs/table/{{experiment}}.spec",
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
         estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
@@ -32,7 +32,5 @@ rule table:
         f"{LOGS}/table/{{experiment}}.log",
     conda:
         "../../envs/cpu.yaml"
-    params:
-        spec=table_spec,
     shell:
-        "python -m gapgrid.table --spec {params.spec:q} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"
+        "python -m gapgrid.table --spec-file {input.spec} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"

@@ -45,3 +45,11 @@ class Answerer:
             return Answer("I do not know .", "stop", 6)
         answer = question.gold if draw[0] < 140 else f"{draw[1]}"
         return Answer(f"Final Answer: \\boxed{{ {answer} }}", "stop", 10 + draw[2] % 50)
+
+
+class Judge:
+    """True, False or neither, as a hash of the prompt says."""
+
+    def ask(self, prompts: list[str]) -> list[str]:
+        """One made-up reply a prompt."""
+        return [("True", "False", "False", "Well")[hashlib.sha256(prompt.encode()).digest()[0] % 4] for prompt in prompts]

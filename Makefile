@@ -1,0 +1,52 @@
+# `make demo` runs the miniature grid, `make test` runs lint and all tests. Each sets up all it needs in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Where torch's CPU build comes from if the machine's own package configuration has none.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell sed -n 's/^torch==//p' envs/cpu.txt)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Workers of the tests.
+JOBS ?= 2
+
+.PHONY: demo demo-seeds test bench figures clean-demo help
+
+help:
+	@sed -n '/^[a-z-]*:.*##/s/:.*##/:/p' Makefile
+
+demo: $(READY) ## the miniature grid, one seed: about ten minutes on two CPU cores
+	$(BIN)/snakemake --profile demo
+	@$(MAKE) --no-print-directory report
+	@$(BIN)/gapgrid summary demo
+
+demo-seeds: $(READY) ## seeds 1 and 2 as well; only the new cells run
+	$(BIN)/snakemake --profile demo --config grid=demo 'seeds=[0,1,2]'
+	@$(MAKE) --no-print-directory report SEEDS="--config grid=demo seeds=[0,1,2]"
+	@$(BIN)/gapgrid summary demo --seeds 0 1 2
+
+# Only if a figure or table is newer than the report.
+.PHONY: report
+report: $(READY)
+	@if [ ! -f results/demo/report.html ] || [ -n "$$(find results/demo/figures results/demo/tables -newer results/demo/report.html)" ]; then \
+	  $(BIN)/snakemake --profile demo $(SEEDS) --report results/demo/report.html; \
+	fi
+
+test: $(READY) ## lint and all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+bench: $(READY) ## plan times, the demo's time split, a light job's cost
+	$(BIN)/python benchmarks/bench.py
+
+figures: $(READY) ## the README's pictures, from the results of demo-seeds
+	$(BIN)/python docs/pictures.py
+
+# The CPU build of torch carries the local version +cpu, which no CUDA build has: so none is ever taken by surprise.
+$(READY): envs/cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null \
+	  || $(BIN)/python -m pip install --disable-pip-version-check --extra-index-url $(TORCH_INDEX) "torch==$(TORCH)+cpu"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

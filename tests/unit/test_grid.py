@@ -1,0 +1,408 @@
+"""grid: which cells exist, and which change of the configuration changes which specs: all of those and no others."""
+
+import copy
+import json
+import random
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapgrid import config, grid
+from gapgrid.grid import Cell, Grid, TrainingCell
+from gapgrid.records import canonical
+
+HUB_STUDENT = {
+    "kind": "hub",
+    "hub": "org/student",
+    "revision": "abc",
+    "family": "qwen",
+    "params_b": 7.0,
+    "recipe": "sft-l",
+    "size": "tiny",
+}
+
+
+@pytest.fixture
+def rich(demo: Grid) -> Grid:
+    """The demo grid with a student, a source and a benchmark of every origin and a judge."""
+    demo["models"]["big"] = dict(HUB_STUDENT)
+    demo["models"]["local"] = {**{key: HUB_STUDENT[key] for key in ("family", "params_b", "recipe", "size")}, "kind": "path", "path": "a"}
+    demo["sources"]["web"] = {"hub": "org/rows", "revision": "abc", "columns": {"id": "n"}, "split": "all"}
+    demo["mixes"]["tokens"] = {"parts": {"web": 0.5, "long": 0.5}, "by": "tokens", "size": 100, "seed": 3}
+    demo["benchmarks"]["math"] = {
+        "task": "math",
+        "data": {"hub": "org/math", "revision": "abc", "configs": ["algebra"], "split": "all"},
+        "columns": {"gold": "solution"},
+        "rows": 500,
+        "max_tokens": 100,
+        "repeats": 4,
+        "sampling": {"temperature": 0.7, "top_p": 0.9, "seed": 1},
+        "grader": "boxed_or_last_number",
+    }
+    demo["judge"] = {"backend": "openai", "model": "org/judge", "base_url": "http://a:1/v1"}
+    return demo
+
+
+def all_specs(of: Grid) -> dict[str, str]:
+    """Every spec of a grid, by stage and what it is of."""
+    cells = grid.all_cells(of)
+    training_cells = sorted(grid.benchmarks_of(cells))
+    specs = {"tokenizer": grid.tokenizer_spec(of), "evaluate": grid.evaluate_spec(of)}
+    specs |= {"judge": grid.judge_spec(of), "score": grid.score_spec(of)}
+    specs |= {f"source {name}": grid.source_spec(of, name) for name in of["sources"]}
+    specs |= {f"mix {name}": grid.mix_spec(of, name) for name in of["mixes"]}
+    for model, _, seed in training_cells:
+        specs[f"base {model} {grid.base_seed(of, model, seed)}"] = grid.base_spec(of, model, seed)
+        specs[f"train {model} {seed}"] = grid.train_spec(of, model, seed)
+    for name in of["benchmarks"]:
+        specs[f"problems {name}"] = grid.problems_spec(of, name)
+        specs[f"request {name}"] = grid.request_spec(of, name)
+        specs[f"grade {name}"] = grid.grade_spec(of, name)
+    for name in of["experiments"]:
+        specs[f"table {name}"] = grid.table_spec(of, name)
+        specs[f"figure {name}"] = grid.figure_spec(of, name)
+    return specs
+
+
+def changes(before: Grid, after: Grid) -> set[str]:
+    """Specs that are there before and after, and differ."""
+    old, new = all_specs(before), all_specs(after)
+    return {name for name in old.keys() & new.keys() if old[name] != new[name]}
+
+
+def matching(names: Iterable[str], patterns: str) -> set[str]:
+    """The names that one of the comma-separated patterns fits; each pattern must fit one."""
+    found: set[str] = set()
+    for pattern in filter(None, patterns.split(", ")):
+        fitting = {name for name in names if fnmatchcase(name, pattern)}
+        assert fitting, f"nothing is called {pattern}"
+        found |= fitting
+    return found
+
+
+def put(of: Grid, place: str, value: Any) -> Grid:
+    """A copy of the grid with `value` at `place`, a path of keys; None takes the key out."""
+    changed = copy.deepcopy(of)
+    *folders, key = place.split("/")
+    entry = changed
+    for folder in folders:
+        entry = entry[folder]
+    if value is None:
+        del entry[key]
+    else:
+        assert entry.get(key) != value, f"{place} is {value} already"
+        entry[key] = value
+    return changed
+
+
+# ---- which cells exist ----
+
+
+def test_the_demo_has_16_training_cells_and_48_cells(demo: Grid) -> None:
+    cells = grid.all_cells(demo)
+    assert len(cells) == len(set(cells)) == 48
+    assert cells == sorted(cells)
+    answered = grid.benchmarks_of(cells)
+    assert len(answered) == 16
+    assert set(map(tuple, answered.values())) == {("k2", "k4", "k6")}
+    assert {cell.mix for cell in answered} == {"none", "short", "long", "mix-long"}
+
+
+def test_more_seeds_add_cells_and_keep_the_old(demo: Grid) -> None:
+    more = put(demo, "seeds", [0, 1, 2])
+    assert len(grid.all_cells(more)) == 3 * 48
+    assert set(grid.all_cells(demo)) < set(grid.all_cells(more))
+
+
+@pytest.mark.parametrize("kind", ["hub", "path"])
+def test_a_student_from_elsewhere_has_one_untouched_seed(demo: Grid, kind: str) -> None:
+    demo["models"]["big"] = {**HUB_STUDENT, "kind": kind}
+    demo["seeds"] = [1, 2]
+    cells = grid.experiment_cells(demo, "accuracy")
+    assert {cell.seed for cell in cells if cell[:2] == ("big", "none")} == {0}
+    assert {cell.seed for cell in cells if cell[:2] == ("big", "long")} == {1, 2}
+    assert {cell.seed for cell in cells if cell[:2] == ("xs", "none")} == {1, 2}
+    assert grid.base_seed(demo, "big", 2) == 0
+    assert grid.base_seed(demo, "xs", 2) == 2
+
+
+def test_an_experiment_lists_its_own_cells(demo: Grid) -> None:
+    demo["experiments"] = {"e": {"models": ["xs"], "mixes": ["short"], "benchmarks": ["k6", "k2"]}}
+    assert grid.all_cells(demo) == [Cell("xs", "short", 0, "k2"), Cell("xs", "short", 0, "k6")]
+    assert grid.benchmarks_of(grid.all_cells(demo)) == {TrainingCell("xs", "short", 0): ["k2", "k6"]}
+
+
+def test_all_mixes_leave_the_untouched_student_out(demo: Grid) -> None:
+    demo["experiments"]["accuracy"]["mixes"] = "all"
+    assert {cell.mix for cell in grid.experiment_cells(demo, "accuracy")} == {"short", "long", "mix-long"}
+
+
+# ---- specs are texts that mean one thing ----
+
+
+def test_specs_are_canonical_json_that_names_stage_and_version(rich: Grid) -> None:
+    for name, text in all_specs(rich).items():
+        content = json.loads(text)
+        assert text == canonical(content), name
+        assert content["stage"] == name.split()[0]
+        assert content["version"] == grid.VERSIONS[content["stage"]]
+
+
+def reordered(value: Any, rng: random.Random) -> Any:
+    """The same value with the keys of every dict in another order."""
+    if isinstance(value, dict):
+        return {key: reordered(value[key], rng) for key in rng.sample(list(value), len(value))}
+    return [reordered(entry, rng) for entry in value] if isinstance(value, list) else value
+
+
+def test_specs_do_not_depend_on_the_order_of_keys(rich: Grid) -> None:
+    @given(st.randoms(use_true_random=False))
+    def check(rng: random.Random) -> None:
+        other = reordered(rich, rng)
+        assert grid.all_cells(other) == grid.all_cells(rich)
+        # A figure shows its names in the order in which they are written.
+        assert {name for name in changes(rich, other) if not name.startswith("figure ")} == set()
+
+    check()
+
+
+def test_a_figure_shows_names_in_the_order_written(demo: Grid) -> None:
+    demo["experiments"]["accuracy"]["models"] = ["l", "xs"]
+    shown = json.loads(grid.figure_spec(demo, "accuracy"))["shown"]
+    assert shown["models"] == [["l", "451k"], ["xs", "7k"]]
+    assert shown["mixes"] == [["none", "untouched"], ["short", "short CoT"], ["mix-long", "mix-long 1:4"], ["long", "long CoT"]]
+
+
+def test_specs_come_from_their_arguments_alone(rich: Grid) -> None:
+    before = copy.deepcopy(rich)
+    assert all_specs(rich) == all_specs(rich)
+    assert rich == before
+
+
+# ---- a default means the same as no key ----
+
+ENTRIES = {
+    "recipe": ("recipes", "sft-xs"),
+    "mix": ("mixes", "short"),
+    "benchmark": ("benchmarks", "k2"),
+    "source": ("sources", "short"),
+}
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, keys in grid.DEFAULTS.items() for key in keys])
+def test_a_default_value_is_the_same_as_no_key(rich: Grid, kind: str, key: str) -> None:
+    entry = rich["judge"] if kind == "judge" else rich[ENTRIES[kind][0]][ENTRIES[kind][1]]
+    entry.pop(key, None)
+    without = all_specs(rich)
+    entry[key] = copy.deepcopy(grid.DEFAULTS[kind][key])
+    assert all_specs(rich) == without
+
+
+def test_defaults_are_keys_that_the_schemas_know() -> None:
+    for kind, (section, _) in ENTRIES.items():
+        assert grid.DEFAULTS[kind].keys() <= schema_keys(section)
+    assert grid.DEFAULTS["judge"].keys() <= grid_keys("judge")
+
+
+def test_an_optional_value_off_its_default_is_in_the_spec(rich: Grid) -> None:
+    assert "repeats" not in json.loads(grid.request_spec(rich, "k2"))
+    assert json.loads(grid.request_spec(rich, "math"))["repeats"] == 4
+
+
+# ---- each key changes exactly what it decides ----
+
+# (key, other value, the specs that change). A star stands for any name; none means that nothing is done again.
+CHANGES: list[tuple[str, Any, str]] = [
+    # recipes
+    ("recipes/sft-xs/method", "lora", "train xs 0"),
+    ("recipes/sft-xs/format", "text", "train xs 0"),
+    ("recipes/sft-xs/learning_rate", 1.0, "train xs 0"),
+    ("recipes/sft-xs/epochs", 4, "train xs 0"),
+    ("recipes/sft-xs/global_batch", 16, "train xs 0"),
+    ("recipes/sft-xs/max_length", 100, "train xs 0"),
+    ("recipes/sft-xs/over_length", "keep", "train xs 0"),
+    ("recipes/sft-xs/batching", "packed", "train xs 0"),
+    ("recipes/sft-xs/warmup_ratio", 0.1, "train xs 0"),
+    ("recipes/sft-xs/min_lr_ratio", None, "train xs 0"),
+    ("recipes/sft-xs/weight_decay", 0.1, "train xs 0"),
+    ("recipes/sft-xs/adam_betas", [0.8, 0.98], "train xs 0"),
+    ("recipes/sft-xs/max_grad_norm", 0.5, "train xs 0"),
+    ("recipes/sft-xs/lora", {"rank": 4}, "train xs 0"),
+    ("recipes/pretrain-s/epochs", 2, "base s 0"),
+    ("recipes/sft-l/epochs", 2, "train l 0, train big 0, train local 0"),
+    # models
+    ("models/xs/recipe", "sft-s", "train xs 0"),
+    ("models/xs/pretrain", "pretrain-s", "base xs 0"),
+    ("models/xs/architecture", {"hidden_size": 32, "layers": 2, "heads": 2, "ffn": 40}, "base xs 0"),
+    ("models/xs/architecture/layers", 3, "base xs 0"),
+    ("models/xs/label", "7 thousand", "figure *"),
+    ("models/xs/family", "other", "table *"),
+    ("models/xs/params_b", 8.0e-6, "table *"),
+    ("models/xs/size", "huge", ""),
+    ("models/big/hub", "org/other", "base big 0"),
+    ("models/big/revision", "def", "base big 0"),
+    ("models/big/revision", None, "base big 0"),
+    ("models/big/label", "7B", "figure *"),
+    ("models/local/path", "b", "base local 0"),
+    ("models/local/kind", "hub", "base local 0"),
+    # sources
+    ("sources/long/builtin", {"style": "long", "rows": 3000, "seed": 3}, "source long"),
+    ("sources/web/hub", "org/other", "source web"),
+    ("sources/web/revision", "def", "source web"),
+    ("sources/web/split", None, "source web"),
+    ("sources/web/path", "rows.jsonl", "source web"),
+    ("sources/web/columns", {"id": "m"}, "source web"),
+    ("sources/long/label", "long chains", ""),
+    # mixes
+    ("mixes/mix-long/parts", {"long": 0.3, "short": 0.7}, "mix mix-long"),
+    ("mixes/mix-long/by", "tokens", "mix mix-long"),
+    ("mixes/mix-long/size", 100, "mix mix-long"),
+    ("mixes/mix-long/seed", 1, "mix mix-long"),
+    ("mixes/mix-long/label", "mixed", "figure accuracy"),
+    ("mixes/long/label", "long chains", "figure *"),
+    # benchmarks
+    ("benchmarks/k2/task", "tale", "request k2"),
+    ("benchmarks/k2/data", {"builtin": {"events": 3, "seed": 12}}, "problems k2"),
+    ("benchmarks/math/data/configs", ["algebra", "geometry"], "problems math"),
+    ("benchmarks/k2/rows", 100, "problems k2"),
+    ("benchmarks/k2/columns", {"gold": "solution"}, "problems k2"),
+    ("benchmarks/k2/max_tokens", 300, "request k2"),
+    ("benchmarks/math/repeats", 5, "request math"),
+    ("benchmarks/math/sampling", {"temperature": 0.8}, "request math"),
+    ("benchmarks/k2/grader", "boxed_or_last_number", "grade k2"),
+    ("benchmarks/k2/label", "two events", "figure *"),
+    # experiments
+    ("experiments/long-gap/caption", "Another.", ""),
+    ("experiments/long-gap/plot", "accuracy_by_mix", "figure long-gap"),
+    ("experiments/long-gap/contrast", ["short", "long"], "figure long-gap, table long-gap"),
+    ("experiments/long-gap/models", ["xs", "s"], "figure long-gap, table long-gap"),
+    ("experiments/long-gap/mixes", ["short", "long", "mix-long"], "figure long-gap, table long-gap"),
+    ("experiments/long-gap/benchmarks", ["k2"], "figure long-gap, table long-gap"),
+    # hardware
+    ("hardware/tiny/gpus", 8, ""),
+    ("hardware/tiny/cpus", 8, ""),
+    ("hardware/tiny/mem_mb", 8000, ""),
+    ("hardware/tiny/runtime", 8, ""),
+    ("hardware/tiny/micro_batch", 8, ""),
+    # grid
+    ("seeds", [0, 1], "table *"),
+    ("tokenizer", {"path": "folder"}, "tokenizer"),
+    ("engine/train", "stub", "base xs 0, base s 0, base m 0, base l 0, train *"),
+    ("engine/evaluate", "stub", "evaluate, request *"),
+    ("environment", "gpu", ""),
+    ("judge/backend", "hf", "judge, score"),
+    ("judge/model", "org/other", "judge, score"),
+    ("judge/revision", "abc", "judge, score"),
+    ("judge/prompt", "strict.txt", "judge, score"),
+    ("judge/max_tokens", 30, "judge, score"),
+    ("judge/base_url", "http://b:2/v1", ""),
+    ("judge/size", "tiny", ""),
+    ("statistics/resamples", 500, "table *"),
+    ("statistics/confidence", 0.9, "table *"),
+    ("statistics/seed", 1, "table *"),
+    # what is locked
+    ("versions/torch", "0.1", "base xs 0, base s 0, base m 0, base l 0, train *, evaluate, request *"),
+    ("versions/transformers", "0.1", "base xs 0, base s 0, base m 0, base l 0, train *, evaluate, request *"),
+    ("versions/lm_eval", "0.1", "evaluate, request *"),
+    ("versions/pandas", "0.1", ""),
+    ("versions/openai", "0.1", ""),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "expected"), CHANGES, ids=[f"{place}={value}" for place, value, _ in CHANGES])
+def test_a_key_changes_what_it_decides_and_nothing_else(rich: Grid, place: str, value: Any, expected: str) -> None:
+    assert changes(rich, put(rich, place, value)) == matching(all_specs(rich), expected)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="base_spec leaves the corpus's name out: an older corpus chosen instead is not noticed"
+)
+def test_another_corpus_changes_the_student_pretrained_on_it(rich: Grid) -> None:
+    assert changes(rich, put(rich, "models/xs/corpus", "short")) == {"base xs 0"}
+
+
+def schema_keys(section: str) -> set[str]:
+    """The keys that an entry of a section may have."""
+    schema = yaml.safe_load((config.SCHEMAS / f"{section}.schema.yaml").read_text())
+    (entry,) = schema["patternProperties"].values()
+    return set(entry["properties"])
+
+
+def grid_keys(section: str) -> set[str]:
+    """The keys of an object in grid.yaml; of the file itself for an empty name."""
+    schema = yaml.safe_load((config.SCHEMAS / "grid.schema.yaml").read_text())
+    return set((schema["properties"][section] if section else schema)["properties"])
+
+
+@pytest.mark.parametrize("section", config.SECTIONS)
+def test_the_table_of_changes_names_every_key(section: str) -> None:
+    named = {place.split("/")[2] for place, _, _ in CHANGES if place.startswith(f"{section}/")}
+    if section == "models":
+        named |= {"corpus"}  # its own test
+    assert schema_keys(section) - named == set()
+
+
+def test_the_table_of_changes_names_every_key_of_the_grid() -> None:
+    assert grid_keys("") - {place.split("/")[0] for place, _, _ in CHANGES} == set()
+    for section in ("engine", "judge", "statistics"):
+        assert grid_keys(section) - {place.split("/")[1] for place, _, _ in CHANGES if place.startswith(f"{section}/")} == set()
+
+
+# ---- what is added runs alone ----
+
+ADDITIONS: list[tuple[str, Any, str]] = [
+    ("models/new", HUB_STUDENT, "table *, figure *"),
+    ("mixes/new", {"parts": {"long": 1.0}}, ""),
+    ("sources/new", {"path": "rows.jsonl"}, ""),
+    ("recipes/new", {"method": "lora"}, ""),
+    ("hardware/new", {"gpus": 1}, ""),
+    ("benchmarks/new", {"task": "t", "data": {"path": "p"}, "rows": 1, "max_tokens": 1, "grader": "boxed"}, "table *, figure *"),
+    ("experiments/new", {"models": ["xs"], "mixes": ["tokens"], "benchmarks": ["math"], "plot": "accuracy_by_mix"}, ""),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "expected"), ADDITIONS, ids=[place for place, _, _ in ADDITIONS])
+def test_an_addition_changes_only_the_tables_that_show_it(rich: Grid, place: str, value: Any, expected: str) -> None:
+    assert changes(rich, put(rich, place, value)) == matching(all_specs(rich), expected)
+
+
+def test_a_removed_benchmark_changes_only_the_tables_that_showed_it(rich: Grid) -> None:
+    assert changes(rich, put(rich, "benchmarks/k4", None)) == matching(all_specs(rich), "table *, figure *")
+
+
+# ---- versions ----
+
+VERSIONED = {
+    "evaluate": "evaluate, request *",
+    "judge": "judge, score",
+}
+
+
+@pytest.mark.parametrize("stage", grid.VERSIONS)
+def test_a_new_version_changes_the_stage(rich: Grid, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    before = all_specs(rich)
+    monkeypatch.setitem(grid.VERSIONS, stage, grid.VERSIONS[stage] + 1)
+    after = all_specs(rich)
+    expected = matching(before, VERSIONED.get(stage, f"{stage}*"))
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+def test_a_corpus_and_a_problem_file_differ_by_seed(demo: Grid) -> None:
+    assert len({grid.base_spec(demo, "xs", seed) for seed in range(3)}) == 3
+    assert len({grid.train_spec(demo, "xs", seed) for seed in range(3)}) == 3
+    demo["models"]["big"] = dict(HUB_STUDENT)
+    assert len({grid.base_spec(demo, "big", seed) for seed in range(3)}) == 1
+
+
+@given(entry=st.dictionaries(st.sampled_from(["by", "seed", "parts", "size", "label"]), st.integers(0, 3) | st.just("rows")))
+def test_off_default_drops_labels_and_defaults_only(entry: dict[str, Any]) -> None:
+    kept = grid.off_default("mix", entry, "size")
+    defaults = grid.DEFAULTS["mix"]
+    assert kept == {
+        key: value for key, value in entry.items() if key not in ("label", "size") and not (key in defaults and value == defaults[key])
+    }
