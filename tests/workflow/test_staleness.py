@@ -182,6 +182,7 @@ SEED_1 = (
 NEW_BENCHMARK = {"task": "story", "data": {"builtin": {"events": 3, "seed": 1}}, "rows": 5, "max_tokens": 50, "grader": "boxed"}
 MIDDLE_CELLS = [f"{cell}/middle" for cell in TRAINED]
 
+
 def spec(stage: str, *names: str) -> set[str]:
     return {f"spec/{stage}/{name}" for name in names}
 
@@ -200,6 +201,7 @@ MIDDLE = (
     | of("score", *MIDDLE_CELLS)
     | SHOWN_ANEW
 )
+REMIXED = of("mix", "mixed") | retrained(ON_MIXED)
 CAP_OF_HARD = of("request", *HARD) | of("evaluate", *TRAINED) | regraded(HARD)
 GRADER_OF_EASY = spec("grade", "easy") | regraded(EASY)
 
@@ -234,19 +236,17 @@ ROWS = [
     ),
     Row("corpus", set_key("sources", "corpus", "builtin", "seed", value=5), of("source", "corpus") | EVERYTHING_AFTER_BASES),
     # Mix keys.
-    Row("share", set_key("mixes", "mixed", "parts", value=HALF["parts"]), of("mix", "mixed"), runs=of("mix", "mixed") | retrained(ON_MIXED)),
-    Row("mix by tokens", set_key("mixes", "mixed", "by", value="tokens"), of("mix", "mixed"), runs=of("mix", "mixed") | retrained(ON_MIXED)),
-    Row("mix size", set_key("mixes", "mixed", "size", value=20), of("mix", "mixed"), runs=of("mix", "mixed") | retrained(ON_MIXED)),
-    Row("mix seed", set_key("mixes", "mixed", "seed", value=3), of("mix", "mixed"), runs=of("mix", "mixed") | retrained(ON_MIXED)),
+    Row("share", set_key("mixes", "mixed", "parts", value=HALF["parts"]), of("mix", "mixed"), runs=REMIXED),
+    Row("mix by tokens", set_key("mixes", "mixed", "by", value="tokens"), of("mix", "mixed"), runs=REMIXED),
+    Row("mix size", set_key("mixes", "mixed", "size", value=20), of("mix", "mixed"), runs=REMIXED),
+    Row("mix seed", set_key("mixes", "mixed", "seed", value=3), of("mix", "mixed"), runs=REMIXED),
     Row("a re-mix that comes out the same", set_key("mixes", "short", "seed", value=3), of("mix", "short")),
     Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), spec("figure", "gap") | of("figure", "gap")),
     # Benchmark keys.
     Row("generation cap", set_key("benchmarks", "hard", "max_tokens", value=60), CAP_OF_HARD),
     Row(
         "repeats",
-        several(
-            set_key("benchmarks", "easy", "sampling", value={"temperature": 0.7}), set_key("benchmarks", "easy", "repeats", value=3)
-        ),
+        several(set_key("benchmarks", "easy", "sampling", value={"temperature": 0.7}), set_key("benchmarks", "easy", "repeats", value=3)),
         of("request", *EASY) | of("evaluate", *ALL) | regraded(EASY),
     ),
     Row("grader", set_key("benchmarks", "easy", "grader", value="boxed_or_last_number"), GRADER_OF_EASY),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from gapgrid import config
+from gapgrid.grid import Grid
 from gapgrid.records import InputError
 
 
@@ -52,7 +53,8 @@ def summary(args: argparse.Namespace) -> int:
         guess = next((row for row in averages if row["quantity"] == "best_guess"), None)
         seeds = max(int(row["n_seeds"]) for row in averages if row["n_seeds"])
         if guess:
-            console.print(f"best constant guess {100 * float(guess['estimate']):.1f} %; {seeds} training seed(s), {guess['n_questions']} questions")
+            share, questions = 100 * float(guess["estimate"]), guess["n_questions"]
+            console.print(f"best constant guess {share:.1f} %; {seeds} training seed(s), {questions} questions")
     print(f"results: {results}/  figures: {results}/figures/  report: {results}/report.html")
     return 0
 
@@ -68,7 +70,7 @@ def _columns(rows: list[dict[str, str]]) -> list[Column]:
     return list(dict.fromkeys(_column(row) for row in rows if row["model"]))
 
 
-def _title(grid: config.Grid, quantity: str, mix: str, minus: str) -> str:
+def _title(grid: Grid, quantity: str, mix: str, minus: str) -> str:
     names = [grid["mixes"][name].get("label", name) if name in grid["mixes"] else "untouched" for name in (mix, minus) if name]
     return " − ".join(names) + (" (points)" if quantity == "gap" else " (%)")
 

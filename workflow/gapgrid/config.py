@@ -135,7 +135,8 @@ def _explain(path: Path, error: jsonschema.ValidationError) -> Iterator[str]:
             else:
                 yield f"{where}: unknown key '{name}'{_did_you_mean(name, known)}; expected one of {', '.join(known)}"
     elif error.validator == "required" and isinstance(error.instance, dict):
-        for name in error.validator_value:
+        required: Any = error.validator_value
+        for name in required:
             if name not in error.instance:
                 yield f"{where}: key '{name}' is missing; {schema['properties'][name].get('description', 'it is required')}"
     else:
@@ -143,7 +144,7 @@ def _explain(path: Path, error: jsonschema.ValidationError) -> Iterator[str]:
 
 
 def _expected(error: jsonschema.ValidationError) -> str:
-    value = error.validator_value
+    value: Any = error.validator_value
     match error.validator:
         case "type":
             return f"{value}"

@@ -16,14 +16,15 @@ from gapgrid.records import atomic, sha256_file
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402  the backend comes first
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with every common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "gapgrid",
     "svg.fonttype": "path",
     "font.size": 10,
@@ -64,7 +65,7 @@ def _size_axis(axes: Axes, estimates: pd.DataFrame, labels: dict[str, str]) -> N
     axes.set_xlabel("student size (parameters, log scale)")
 
 
-def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> plt.Figure:
+def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> Figure:
     """The contrast's gap against student size: one line a benchmark, and their average."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     gaps = estimates[estimates["quantity"] == "gap"]
@@ -80,7 +81,7 @@ def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> p
     return figure
 
 
-def accuracy_by_mix(estimates: pd.DataFrame, shown: Shown, contrast: list[str] | None) -> plt.Figure:
+def accuracy_by_mix(estimates: pd.DataFrame, shown: Shown, contrast: list[str] | None) -> Figure:
     """Average accuracy against student size, one line a mix, with the best constant guess."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     rows = estimates[(estimates["quantity"] == "accuracy") & (estimates["benchmark"] == "average")]

@@ -230,8 +230,7 @@ def table_spec(grid: Grid, experiment: str) -> str:
         contrast=entry.get("contrast"),
         statistics=grid["statistics"],
         models={
-            model: {key: grid["models"][model][key] for key in ("family", "params_b")}
-            for model in _named(entry["models"], grid["models"])
+            model: {key: grid["models"][model][key] for key in ("family", "params_b")} for model in _named(entry["models"], grid["models"])
         },
     )
 
@@ -240,8 +239,7 @@ def figure_spec(grid: Grid, experiment: str) -> str:
     """Of one experiment's figure: its kind, and the names shown in the order given."""
     entry = grid["experiments"][experiment]
     shown = {
-        kind: [[name, _label(grid, kind, name)] for name in _named(entry[kind], grid[kind])]
-        for kind in ("models", "mixes", "benchmarks")
+        kind: [[name, _label(grid, kind, name)] for name in _named(entry[kind], grid[kind])] for kind in ("models", "mixes", "benchmarks")
     }
     return spec("figure", plot=entry["plot"], shown=shown, contrast=entry.get("contrast"))
 

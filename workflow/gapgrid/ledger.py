@@ -66,6 +66,6 @@ class Ledger:
         """Keep (pair, verdict, raw), all or none; a verdict that is there already stays."""
         with self.connection:
             self.connection.executemany(
-                "insert or ignore into verdicts values (?, ?, ?, ?, ?, ?, ?)",
+                "insert into verdicts values (?, ?, ?, ?, ?, ?, ?) on conflict (key) do nothing",
                 ((pair_key(judge, pair), judge, *pair, verdict, raw) for pair, verdict, raw in judged),
             )

@@ -74,9 +74,7 @@ def _infeasible(answers: Answers, counts: dict[str, int], problems: list[str]) -
     return "mix: the shares cannot hold while each problem is answered once\n" + "\n".join(lines)
 
 
-def assign_by_tokens(
-    answers: Answers, shares: dict[str, float], problems: list[str], tokens: dict[tuple[str, str], int]
-) -> dict[str, str]:
+def assign_by_tokens(answers: Answers, shares: dict[str, float], problems: list[str], tokens: dict[tuple[str, str], int]) -> dict[str, str]:
     """Problem -> source so that each source's share of response tokens holds to within one response.
 
     Each problem goes to the source that is furthest below its share; those with one source go first, so that the

@@ -57,7 +57,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         _to_disk(side)
         if side.is_dir():
             remove(final)
-        os.replace(side, final)
+        side.replace(final)
     except BaseException:
         remove(side)
         raise

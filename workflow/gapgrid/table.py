@@ -28,7 +28,7 @@ def read_outcomes(files: list[Path]) -> Verdicts:
         score = read_json(file)
         verdicts = pd.DataFrame(read_jsonl(file.with_name("verdicts.jsonl")))
         right = verdicts["verdict"].map(lambda verdict: np.nan if verdict == "unparsed" else float(verdict == "correct"))
-        outcomes[tuple(score[key] for key in CELL)] = right.groupby(verdicts["doc_id"]).mean()  # type: ignore[index]
+        outcomes[tuple(score[key] for key in CELL)] = right.groupby(verdicts["doc_id"]).mean()
     return outcomes
 
 

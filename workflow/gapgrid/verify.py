@@ -49,7 +49,7 @@ def expected(grid: g.Grid, results: Path) -> Iterator[Expected]:
         yield Expected(results / "grade" / "/".join(map(str, cell)) / "manifest.json", g.grade_spec(grid, cell.benchmark))
     yield Expected(results / "judge/round.json", g.judge_spec(grid))
     for cell in cells:
-        yield Expected(results / "score" / "/".join(map(str, cell)) / "manifest.json", g.score_spec(grid, cell))
+        yield Expected(results / "score" / "/".join(map(str, cell)) / "manifest.json", g.score_spec(grid))
     for experiment in grid["experiments"]:
         yield Expected(results / f"tables/{experiment}.manifest.json", g.table_spec(grid, experiment))
         yield Expected(results / f"figures/{experiment}.manifest.json", g.figure_spec(grid, experiment))

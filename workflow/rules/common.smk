@@ -101,27 +101,3 @@ def named_spec(wildcards):
 
 GRID_SPECS = {"judge": cells_of.judge_spec, "score": cells_of.score_spec}
 NAMED_SPECS = {"grade": cells_of.grade_spec, "table": cells_of.table_spec, "figure": cells_of.figure_spec}
-
-
-def task_file(wildcards):
-    return f"{GRID['folder']}/tasks/{GRID['benchmarks'][wildcards.benchmark]['task']}.yaml"
-
-
-def judge_prompt(wildcards):
-    """The judge's prompt file, as a tracked input; none without a judge."""
-    if GRID["judge"]["backend"] == "none":
-        return []
-    return f"{GRID['folder']}/prompts/{GRID['judge'].get('prompt', 'judge.txt')}"
-
-
-def table_files(wildcards):
-    return expand(f"{RESULTS}/tables/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["csv", "estimates.csv"])
-
-
-def figure_files(wildcards):
-    return expand(f"{RESULTS}/figures/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["pdf", "svg"])
-
-
-def cell_files(wildcards):
-    """Named one by one so that a deleted one is noticed. Students are not: one may be deleted once it has answered."""
-    return expand(f"{RESULTS}/{{file}}", file=[f"score/{cell}/score.json" for cell in CELL_PATHS] + [f"grade/{cell}/samples.jsonl" for cell in CELL_PATHS])

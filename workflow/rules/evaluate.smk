@@ -11,23 +11,6 @@ localrules:
     request,
 
 
-def requests_of(pattern):
-    """One file per benchmark that a training cell answers."""
-
-    def of_training_cell(wildcards):
-        seed = int(wildcards.seed)
-        names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, seed)]
-        return expand(pattern, benchmark=names, model=wildcards.model, mix=wildcards.mix, seed=seed)
-
-    return of_training_cell
-
-
-def tasks_of(wildcards):
-    """The lm-eval task file of each benchmark that a training cell answers, in the requests' order."""
-    names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, int(wildcards.seed))]
-    return [f"{GRID['folder']}/tasks/{GRID['benchmarks'][name]['task']}.yaml" for name in names]
-
-
 rule request:
     """Write down how {wildcards.benchmark} is asked."""
     input:
@@ -59,13 +42,13 @@ rule evaluate:
         f"{LOGS}/evaluate/{TRAINING_CELL}.log",
     benchmark:
         f"{TIMES}/evaluate/{TRAINING_CELL}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
         mem_mb=hardware("mem_mb"),
         runtime=hardware("runtime"),
-    conda:
-        "../../envs/cpu.yaml"
     params:
         spec=evaluate_spec,
     shell:

@@ -8,11 +8,6 @@ localrules:
     judge,
 
 
-def judge_url(wildcards):
-    """Where the judge's server is; a resource, since it decides nothing about a verdict."""
-    return GRID["judge"].get("base_url", "none")
-
-
 rule judge:
     """Judge what no rule accepted, each unique pair once."""
     input:
@@ -25,9 +20,9 @@ rule judge:
         f"{LOGS}/judge.log",
     benchmark:
         f"{TIMES}/judge.tsv"
-    resources:
-        judge_url=judge_url,
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        judge_url=judge_url,
     shell:
         "python -m gapgrid.judge --spec-file {input.spec} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.pending} > {log} 2>&1"

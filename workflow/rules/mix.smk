@@ -11,14 +11,6 @@ localrules:
     mix,
 
 
-def mix_rows(wildcards):
-    return expand(f"{RESULTS}/sources/{{source}}/rows.jsonl", source=sorted(GRID["mixes"][wildcards.mix]["parts"]))
-
-
-def mix_manifests(wildcards):
-    return expand(f"{RESULTS}/sources/{{source}}/manifest.json", source=sorted(GRID["mixes"][wildcards.mix]["parts"]))
-
-
 checkpoint mix:
     """Mix {wildcards.mix}."""
     input:

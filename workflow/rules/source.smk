@@ -10,16 +10,6 @@ localrules:
     problems,
 
 
-def source_file(wildcards):
-    """A local source, so that a change of the file is noticed."""
-    return GRID["sources"][wildcards.source].get("path", [])
-
-
-def problems_file(wildcards):
-    """A local problem file, so that a change of it is noticed."""
-    return GRID["benchmarks"][wildcards.benchmark]["data"].get("path", [])
-
-
 rule tokenizer:
     """Put the counting tokenizer in place."""
     output:

@@ -12,16 +12,6 @@ localrules:
     spec,
 
 
-LEAF_CODE = {"table": ["table", "statistics"], "figure": ["figure"]}
-
-
-def spec_files(wildcards):
-    """Files that fix the result as well. Tables and figures are cheap, so they follow their code; nothing else does."""
-    if wildcards.stage in ("judge", "score"):
-        return judge_prompt(wildcards)
-    return [f"workflow/gapgrid/{module}.py" for module in LEAF_CODE.get(wildcards.stage, [])]
-
-
 rule spec:
     """Write down what fixes the {wildcards.stage} of {wildcards.name}."""
     input:

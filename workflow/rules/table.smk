@@ -8,16 +8,6 @@ localrules:
     table,
 
 
-def scores_of(name):
-    """One file per cell of an experiment."""
-
-    def of_experiment(wildcards):
-        cells = cells_of.experiment_cells(GRID, wildcards.experiment)
-        return expand(f"{RESULTS}/score/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
-
-    return of_experiment
-
-
 rule table:
     """Tabulate {wildcards.experiment}."""
     input:

@@ -4,35 +4,6 @@
 # out: model/, metrics.jsonl, a manifest. Resumable states live in scratch/, which no rule declares.
 
 
-def base_inputs(key):
-    """Inputs that only tiny students have: they are pretrained here."""
-    paths = {
-        "tokenizer": f"{RESULTS}/tokenizer/tokenizer.json",
-        "corpus": f"{RESULTS}/sources/{{corpus}}/rows.jsonl",
-        "manifest": f"{RESULTS}/sources/{{corpus}}/manifest.json",
-    }
-
-    def of_student(wildcards):
-        entry = GRID["models"][wildcards.model]
-        return paths[key].format(corpus=entry["corpus"]) if entry["kind"] == "tiny" else []
-
-    return of_student
-
-
-def base_of(name):
-    """A file of the untouched student that a training cell starts from."""
-
-    def of_cell(wildcards):
-        seed = cells_of.base_seed(GRID, wildcards.model, int(wildcards.seed))
-        return f"{RESULTS}/train/{wildcards.model}/none/{seed}/{name}"
-
-    return of_cell
-
-
-def mix_digest(wildcards):
-    return checkpoints.mix.get(mix=wildcards.mix).output.digest
-
-
 rule base:
     """Put the untouched {wildcards.model} in place, seed {wildcards.seed}."""
     input:
@@ -47,14 +18,14 @@ rule base:
         f"{LOGS}/base/{{model}}/{{seed}}.log",
     benchmark:
         f"{TIMES}/base/{{model}}/{{seed}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
         mem_mb=hardware("mem_mb"),
         runtime=hardware("runtime"),
         micro_batch=hardware("micro_batch"),
-    conda:
-        "../../envs/cpu.yaml"
     params:
         spec=base_spec,
     shell:
@@ -78,14 +49,14 @@ rule train:
         f"{TIMES}/train/{TRAINING_CELL}.tsv"
     wildcard_constraints:
         mix=one_of(GRID["mixes"]),
+    conda:
+        "../../envs/cpu.yaml"
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
         mem_mb=hardware("mem_mb"),
         runtime=hardware("runtime"),
         micro_batch=hardware("micro_batch"),
-    conda:
-        "../../envs/cpu.yaml"
     params:
         spec=train_spec,
     shell:

@@ -20,10 +20,12 @@ TOP = 20
 TEST_SHARE = 48 / 256
 TRAINING_EVENTS = (2, 6)
 
-_OTHER_WORDS = (
-    ". , ? + - = has how many okay starts with so wait let me check verify good yes Final Answer: \\boxed{ }"
-).split()
-WORDS = (*NAMES, *ITEMS, *GAINS, *LOSSES, *DAYS, *_OTHER_WORDS, *map(str, range(TOP + 1)))
+_SIGNS = (".", ",", "?", "+", "-", "=")
+_TOLD = ("has", "how", "many", "okay", "starts", "with", "so")
+_CHECKED = ("wait", "let", "me", "check", "verify", "good", "yes")
+_ANSWERED = ("Final", "Answer:", "\\boxed{", "}")
+_NUMBERS = tuple(map(str, range(TOP + 1)))
+WORDS = (*NAMES, *ITEMS, *GAINS, *LOSSES, *DAYS, *_SIGNS, *_TOLD, *_CHECKED, *_ANSWERED, *_NUMBERS)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def dataset_rows(repository: str, revision: str | None, split: str, configs: lis
     from datasets import load_dataset
 
     rows: list[Row] = []
-    for config in configs or [None]:
+    names: list[str | None] = [*configs] if configs else [None]
+    for config in names:
         try:
             data: Any = load_dataset(repository, config, revision=revision, split=split)
         except Exception as error:

@@ -1,5 +1,8 @@
 """A judge that runs in the job: any transformers chat model, greedy."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -10,8 +13,6 @@ class TransformersJudge:
     """Loads the model once; `ask` answers a batch."""
 
     def __init__(self, model: str, revision: str | None, max_tokens: int) -> None:
-        from pathlib import Path
-
         from gapgrid.engines import hub
 
         folder = Path(model) if Path(model).is_dir() else hub.snapshot(model, revision)
@@ -20,7 +21,8 @@ class TransformersJudge:
         self.tokenizer = load_tokenizer(folder)
         self.tokenizer.padding_side = "left"
         dtype = torch.bfloat16 if cuda else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(self.device).eval()
+        model_: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self.model = model_.to(self.device).eval()
         self.max_tokens = max_tokens
 
     def ask(self, prompts: list[str]) -> list[str]:

@@ -73,9 +73,7 @@ def encode(rows: list[Row], tokenizer: Any, recipe: dict[str, Any]) -> Encoded:
             f"{sum(too_long)} rows are longer and over_length is fail"
         )
     kept = [index for index, long in enumerate(too_long) if policy == "keep" or not long]
-    examples = [
-        {"input_ids": ids[index], "labels": [IGNORED] * starts[index] + ids[index][starts[index] :]} for index in kept
-    ]
+    examples = [{"input_ids": ids[index], "labels": [IGNORED] * starts[index] + ids[index][starts[index] :]} for index in kept]
     if not examples:
         raise InputError(f"no row left to train on: all {len(rows)} are longer than max_length {recipe['max_length']}")
     return Encoded(examples, len(rows) - len(kept), sum(too_long))
@@ -83,14 +81,12 @@ def encode(rows: list[Row], tokenizer: Any, recipe: dict[str, Any]) -> Encoded:
 
 def _as_text(rows: list[Row], tokenizer: Any) -> tuple[list[list[int]], list[int]]:
     ids = tokenizer([row["response"] for row in rows], add_special_tokens=False)["input_ids"]
-    return [row_ids + [tokenizer.eos_token_id] for row_ids in ids], [0] * len(rows)
+    return [[*row_ids, tokenizer.eos_token_id] for row_ids in ids], [0] * len(rows)
 
 
 def _as_chat(rows: list[Row], tokenizer: Any) -> tuple[list[list[int]], list[int]]:
     asked = [[{"role": "user", "content": row["prompt"]}] for row in rows]
-    whole = [
-        [*prompt, {"role": "assistant", "content": row["response"]}] for prompt, row in zip(asked, rows, strict=True)
-    ]
+    whole = [[*prompt, {"role": "assistant", "content": row["response"]}] for prompt, row in zip(asked, rows, strict=True)]
     prompts = _rendered_ids(tokenizer, asked, True)
     texts = _rendered_ids(tokenizer, whole, False)
     for row, prompt, text in zip(rows, prompts, texts, strict=True):

@@ -247,7 +247,8 @@ class GridTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if not self.bucketed:
             return super()._get_train_sampler(train_dataset)
-        lengths = [len(example["input_ids"]) for example in self.train_dataset]
+        examples: Any = self.train_dataset
+        lengths = [len(example["input_ids"]) for example in examples]
         return Bucketed(lengths, self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps, self.args.seed)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
@@ -284,7 +285,9 @@ class Progress(TrainerCallback):
         row = {"step": state.global_step, "epoch": round(float(logs["epoch"]), 4), "tokens": tokens, "tokens_per_s": round(speed)}
         row.update({key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate") if key in logs})
         self.rows.append(row)
-        log.info("step %d/%d  loss %.4f  lr %.2e  %d tokens/s", state.global_step, state.max_steps, row["loss"], row["learning_rate"], speed)
+        log.info(
+            "step %d/%d  loss %.4f  lr %.2e  %d tokens/s", state.global_step, state.max_steps, row["loss"], row["learning_rate"], speed
+        )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark the checkpoint whole; one without the mark was cut off and is never resumed from."""

@@ -1,0 +1,141 @@
+# Input functions: which files a job reads, by its wildcards and the grid. Rule files hold rules alone.
+
+
+# ---- several stages, rule all ----
+
+
+def task_file(wildcards):
+    return f"{GRID['folder']}/tasks/{GRID['benchmarks'][wildcards.benchmark]['task']}.yaml"
+
+
+def judge_prompt(wildcards):
+    """The judge's prompt file, as a tracked input; none without a judge."""
+    if GRID["judge"]["backend"] == "none":
+        return []
+    return f"{GRID['folder']}/prompts/{GRID['judge'].get('prompt', 'judge.txt')}"
+
+
+def table_files(wildcards):
+    return expand(f"{RESULTS}/tables/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["csv", "estimates.csv"])
+
+
+def figure_files(wildcards):
+    return expand(f"{RESULTS}/figures/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["pdf", "svg"])
+
+
+def cell_files(wildcards):
+    """Named one by one so that a deleted one is noticed. Students are not: one may be deleted once it has answered."""
+    return expand(
+        f"{RESULTS}/{{file}}",
+        file=[f"score/{cell}/score.json" for cell in CELL_PATHS] + [f"grade/{cell}/samples.jsonl" for cell in CELL_PATHS],
+    )
+
+
+# ---- spec ----
+
+
+LEAF_CODE = {"table": ["table", "statistics"], "figure": ["figure"]}
+
+
+def spec_files(wildcards):
+    """Files that fix the result as well. Tables and figures are cheap, so they follow their code; nothing else does."""
+    if wildcards.stage in ("judge", "score"):
+        return judge_prompt(wildcards)
+    return [f"workflow/gapgrid/{module}.py" for module in LEAF_CODE.get(wildcards.stage, [])]
+
+
+# ---- source ----
+
+
+def source_file(wildcards):
+    """A local source, so that a change of the file is noticed."""
+    return GRID["sources"][wildcards.source].get("path", [])
+
+
+def problems_file(wildcards):
+    """A local problem file, so that a change of it is noticed."""
+    return GRID["benchmarks"][wildcards.benchmark]["data"].get("path", [])
+
+
+# ---- mix ----
+
+
+def mix_rows(wildcards):
+    return expand(f"{RESULTS}/sources/{{source}}/rows.jsonl", source=sorted(GRID["mixes"][wildcards.mix]["parts"]))
+
+
+def mix_manifests(wildcards):
+    return expand(f"{RESULTS}/sources/{{source}}/manifest.json", source=sorted(GRID["mixes"][wildcards.mix]["parts"]))
+
+
+# ---- train ----
+
+
+def base_inputs(key):
+    """Inputs that only tiny students have: they are pretrained here."""
+    paths = {
+        "tokenizer": f"{RESULTS}/tokenizer/tokenizer.json",
+        "corpus": f"{RESULTS}/sources/{{corpus}}/rows.jsonl",
+        "manifest": f"{RESULTS}/sources/{{corpus}}/manifest.json",
+    }
+
+    def of_student(wildcards):
+        entry = GRID["models"][wildcards.model]
+        return paths[key].format(corpus=entry["corpus"]) if entry["kind"] == "tiny" else []
+
+    return of_student
+
+
+def base_of(name):
+    """A file of the untouched student that a training cell starts from."""
+
+    def of_cell(wildcards):
+        seed = cells_of.base_seed(GRID, wildcards.model, int(wildcards.seed))
+        return f"{RESULTS}/train/{wildcards.model}/none/{seed}/{name}"
+
+    return of_cell
+
+
+def mix_digest(wildcards):
+    return checkpoints.mix.get(mix=wildcards.mix).output.digest
+
+
+# ---- evaluate ----
+
+
+def requests_of(pattern):
+    """One file per benchmark that a training cell answers."""
+
+    def of_training_cell(wildcards):
+        seed = int(wildcards.seed)
+        names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, seed)]
+        return expand(pattern, benchmark=names, model=wildcards.model, mix=wildcards.mix, seed=seed)
+
+    return of_training_cell
+
+
+def tasks_of(wildcards):
+    """The lm-eval task file of each benchmark that a training cell answers, in the requests' order."""
+    names = BENCHMARKS[cells_of.TrainingCell(wildcards.model, wildcards.mix, int(wildcards.seed))]
+    return [f"{GRID['folder']}/tasks/{GRID['benchmarks'][name]['task']}.yaml" for name in names]
+
+
+# ---- judge ----
+
+
+def judge_url(wildcards):
+    """Where the judge's server is; a resource, since it decides nothing about a verdict."""
+    return GRID["judge"].get("base_url", "none")
+
+
+# ---- table ----
+
+
+def scores_of(name):
+    """One file per cell of an experiment."""
+
+    def of_experiment(wildcards):
+        cells = cells_of.experiment_cells(GRID, wildcards.experiment)
+        return expand(f"{RESULTS}/score/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
+
+    return of_experiment
