@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # Workers of the tests.
 JOBS ?= 2
 
-.PHONY: demo demo-seeds test bench figures clean-demo help
+.PHONY: demo demo-seeds test bench figures help
 
 help:
 	@sed -n '/^[a-z-]*:.*##/s/:.*##/:/p' Makefile
@@ -36,7 +36,7 @@ test: $(READY) ## lint and all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 bench: $(READY) ## plan times, the demo's time split, a light job's cost
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python bench/bench.py
 
 figures: $(READY) ## the README's pictures, from the results of demo-seeds
 	$(BIN)/python docs/pictures.py

@@ -68,10 +68,12 @@ def test_a_grid_is_read_the_same_wherever_it_lies(demo: dict[str, Any], folder: 
 
 
 def test_only_seeds_can_be_overridden(folder: Path) -> None:
-    overrides = {"seeds": [0, 1, 2], "grid": "demo", "results": "elsewhere", "statistics": {}, "models": {}}
+    overrides = {"seeds": [0, 1, 2], "grid": "demo", "results": "elsewhere"}
     changed = config.load("demo", overrides, root=folder.parent)
     assert changed["seeds"] == [0, 1, 2]
     assert changed == {**config.load("demo", root=folder.parent), "seeds": [0, 1, 2]}
+    with pytest.raises(InputError, match=r"--config: unknown key 'sedes' \(did you mean 'seeds'\?\)"):
+        config.load("demo", {"sedes": [1]}, root=folder.parent)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_largest_remainder(shares: dict[str, float], total: int, expected: dict[
 
 def by_rows(given_answers: mix.Answers, shares: dict[str, float], seed: int = 0, size: int | None = None) -> dict[str, str]:
     """Problem -> source, as the stage assigns them."""
-    problems = mix.choose_problems(given_answers, size, random.Random(seed))
-    return mix.assign_by_rows(given_answers, shares, problems)
+    problems = mix.shuffled_problems(given_answers, random.Random(seed))
+    return mix.assign_by_rows(given_answers, shares, problems, size or len(problems))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1 / 3, 0.5, 1.0])
@@ -168,7 +168,15 @@ def test_a_size_takes_so_many_problems() -> None:
 
 def test_a_size_above_all_problems_is_refused() -> None:
     with pytest.raises(InputError, match="size 101, but its sources answer only 100 problems together"):
-        by_rows(answers(long=names(0, 60), short=names(50, 100)), {"long": 0.5, "short": 0.5}, size=101)
+        mix.assign({"parts": {"long": 0.5, "short": 0.5}, "size": 101}, answers(long=names(0, 60), short=names(50, 100)), Path())
+
+
+def test_a_size_leaves_room_for_the_shares() -> None:
+    """Sources that share no problem: a choice of problems that fits the shares exists, and is found."""
+    given_answers = answers(long=names(0, 100), short=names(100, 200))
+    for seed in range(20):
+        assigned = by_rows(given_answers, {"long": 0.5, "short": 0.5}, seed=seed, size=100)
+        assert Counter(assigned.values()) == {"long": 50, "short": 50}
 
 
 # ---- by tokens ----
@@ -198,7 +206,7 @@ def test_token_shares_hold_to_within_one_response(lengths: list[tuple[int, int]]
 
 def test_problems_with_one_source_are_made_up_for() -> None:
     given_answers = answers(long=names(0, 60), short=names(50, 200))
-    problems = mix.choose_problems(given_answers, None, random.Random(0))
+    problems = mix.shuffled_problems(given_answers, random.Random(0))
     tokens = {(source, problem): 1 for source in given_answers for problem in problems}
     assigned = mix.assign_by_tokens(given_answers, {"long": 0.3, "short": 0.7}, problems, tokens)
     assert Counter(assigned.values()) == {"long": 60, "short": 140}
@@ -206,7 +214,7 @@ def test_problems_with_one_source_are_made_up_for() -> None:
 
 def test_token_shares_that_cannot_hold_are_an_error() -> None:
     given_answers = answers(long=names(0, 10), short=names(10, 100))
-    problems = mix.choose_problems(given_answers, None, random.Random(0))
+    problems = mix.shuffled_problems(given_answers, random.Random(0))
     tokens = {(source, problem): 1 for source in given_answers for problem in problems}
     with pytest.raises(InputError, match=r"source long ends with 10\.0% of the tokens, its share asks for 50\.0%"):
         mix.assign_by_tokens(given_answers, {"long": 0.5, "short": 0.5}, problems, tokens)

@@ -40,7 +40,7 @@ class Project:
 
     def snakemake(self, *arguments: str, config: tuple[str, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with the demo profile on this grid."""
-        command = [str(SNAKEMAKE), "--profile", "profiles/demo", *arguments, "--config", f"grid={self.grid}", *config]
+        command = [str(SNAKEMAKE), "--profile", "profiles/demo", "--config", f"grid={self.grid}", *config, *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=600, **options)
 
     def jobs(self, *arguments: str, config: tuple[str, ...] = ()) -> set[str]:

@@ -19,6 +19,7 @@ from gapgrid.records import InputError, fail_if
 SECTIONS = ("models", "recipes", "sources", "mixes", "benchmarks", "experiments", "hardware")
 FILES = ("grid", *SECTIONS)
 OVERRIDABLE = ("seeds",)
+CHOOSING = ("grid", "results")  # keys of --config that say which grid, and where its results are
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 REPOSITORY = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("config")) -> Grid:
     """Read the grid `root/name`, check it, and return it as one dict.
 
-    `overrides` are keys given by `--config`; only `seeds` may be among them. Raises `InputError` with all mistakes.
+    `overrides` are keys given by `--config`; of the grid's own only `seeds` may be among them. Raises `InputError` with all mistakes.
     """
     folder = Path(root) / name
     if not folder.is_dir():
@@ -39,6 +40,8 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
             documents[file] = read_yaml(folder / f"{file}.yaml")
         except InputError as error:
             problems.append(str(error))
+    for key in sorted(set(overrides or {}) - {*OVERRIDABLE, *CHOOSING}):
+        problems.append(f"--config: unknown key '{key}'{_did_you_mean(key, (*OVERRIDABLE, *CHOOSING))}; expected grid, results or seeds")
     if isinstance(documents.get("grid"), dict):
         given = {key: _plain(value) for key, value in (overrides or {}).items() if key in OVERRIDABLE}
         documents["grid"].update(given)
@@ -46,6 +49,7 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
         problems.extend(schema_problems(folder / f"{file}.yaml", document, _schema(file)))
     fail_if(problems)
     settings = documents.pop("grid")
+    settings["seeds"] = [int(seed) for seed in settings["seeds"]]  # YAML's 1.0 is an integer to the schema
     grid: Grid = {"name": name, "folder": folder.as_posix(), **settings, **documents}
     fail_if(sorted(set(cross_problems(grid))))
     grid["versions"] = locked_versions(REPOSITORY / "envs" / f"{grid['environment']}.txt")
@@ -304,6 +308,8 @@ def _experiment_problems(grid: Grid) -> Iterator[str]:
         for mix in entry.get("contrast", ()):
             if mix not in mixes:
                 yield f"{where}.contrast: '{mix}' is not among the experiment's mixes ({', '.join(mixes)})"
+        if len(set(entry.get("contrast", (0, 1)))) == 1:
+            yield f"{where}.contrast: '{entry['contrast'][0]}' twice, expected two different mixes"
         if entry["plot"] == "gap_by_size" and "contrast" not in entry:
             yield f"{where}: key 'contrast' is missing; plot gap_by_size needs it"
 

@@ -7,13 +7,15 @@ stamp: it says which requests the store can serve, with row counts and checksums
 
 import logging
 import os
+import time
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gapgrid import manifest
 from gapgrid.command import read_spec, run_stage, stage_parser
-from gapgrid.records import InputError, Row, read_jsonl, sha256_file
+from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_jsonl
 from gapgrid.responses import Answer, Question, Store, checksum, model_digest, request_digest
 
 log = logging.getLogger(__name__)
@@ -63,8 +65,11 @@ def batches(questions: list[Question], rows: int) -> list[list[Question]]:
     return out
 
 
-def answer_missing(engine: Engine, store: Store, request: Request, identity: Row) -> None:
-    """Ask what the store lacks of one request, keeping every batch as it comes; `identity` names engine and versions."""
+def answer_missing(engine: Engine, store: Store, request: Request, identity: Row) -> Iterator[Row]:
+    """Ask what the store lacks of one request, keeping every batch as it comes; yields how long each batch took.
+
+    `identity` names engine and versions.
+    """
     asked = engine.questions(request.task, read_jsonl(request.problems), request.content)
     asked = [question._replace(settings={**question.settings, "engine": identity}) for question in asked]
     missing = store.missing(asked)
@@ -73,9 +78,14 @@ def answer_missing(engine: Engine, store: Store, request: Request, identity: Row
     for batch in batches(asked, engine.batch_rows):
         todo = list({question.key: question for question in batch if question.key in missing}.values())
         if todo:
-            store.add_answers(zip((question.key for question in todo), engine.answer(todo), strict=True))
+            start = time.perf_counter()
+            answers = engine.answer(todo)
+            seconds = time.perf_counter() - start
+            store.add_answers(zip((question.key for question in todo), answers, strict=True))
             n_done += len(todo)
-            log.info("%s: %d of %d answered", request.benchmark, n_done, len(missing))
+            n_tokens = sum(answer.n_tokens for answer in answers)
+            log.info("%s: %d of %d answered  %d tokens/s", request.benchmark, n_done, len(missing), n_tokens / seconds)
+            yield {"benchmark": request.benchmark, "answers": len(todo), "tokens": n_tokens, "seconds": round(seconds, 3)}
     store.set_questions(request.digest, asked)
 
 
@@ -99,13 +109,16 @@ def work(args: Namespace) -> None:
     requests = read_requests(args)
     engine: Engine | None = None
     served = {}
+    speeds: list[Row] = []
     with Store(args.manifest.parent / "responses" / f"{digest}.sqlite") as store:
         for request in requests:
             if not store.rows(request.digest):
                 engine = engine or load_engine(identity["name"], args.model)
-                answer_missing(engine, store, request, identity)
+                speeds.extend(answer_missing(engine, store, request, identity))
             rows = store.rows(request.digest)
             served[request.digest] = {"benchmark": request.benchmark, "rows": len(rows), "sha256": checksum(rows)}
+    if speeds:
+        write_jsonl(args.manifest.parent / "metrics.jsonl", speeds)
     inputs = {"train": sha256_file(args.train_manifest)}
     manifest.write(args.manifest, "evaluate", args.spec, inputs, [], facts={"model": digest, "requests": served})
 

@@ -38,10 +38,22 @@ STYLE: dict[Any, Any] = {
 Shown = dict[str, list[list[str]]]
 
 
+def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each family of students, side by side on one scale; panels of a grid with one family have no title."""
+    families = list(dict.fromkeys(rows.sort_values("params_b")["family"]))
+    width = 6.4 if len(families) == 1 else 4.6 * len(families)
+    figure, axes = plt.subplots(1, len(families), figsize=(width, 4.2), sharey=True, squeeze=False)
+    panels = dict(zip(families, axes[0], strict=True))
+    if len(families) > 1:
+        for family, panel in panels.items():
+            panel.set_title(family)
+    return figure, panels
+
+
 def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
     rows = rows.sort_values("params_b")
     percent = rows[["estimate", "low", "high"]] * 100
-    errors = [percent["estimate"] - percent["low"], percent["high"] - percent["estimate"]]
+    errors = [(percent["estimate"] - percent["low"]).clip(lower=0), (percent["high"] - percent["estimate"]).clip(lower=0)]
     axes.errorbar(
         rows["params_b"] * 1e9 * (1 + 0.03 * index),  # side by side, so that no interval hides another
         percent["estimate"],
@@ -56,8 +68,8 @@ def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
     )
 
 
-def _size_axis(axes: Axes, estimates: pd.DataFrame, labels: dict[str, str]) -> None:
-    sizes = estimates.dropna(subset=["model"]).drop_duplicates("model").sort_values("params_b")
+def _size_axis(axes: Axes, rows: pd.DataFrame, labels: dict[str, str]) -> None:
+    sizes = rows.drop_duplicates("model").sort_values("params_b")
     axes.set_xscale("log")
     axes.set_xticks(sizes["params_b"] * 1e9, [labels[model] for model in sizes["model"]])
     axes.set_xticks([], minor=True)
@@ -67,33 +79,38 @@ def _size_axis(axes: Axes, estimates: pd.DataFrame, labels: dict[str, str]) -> N
 
 def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> Figure:
     """The contrast's gap against student size: one line a benchmark, and their average."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.2))
     gaps = estimates[estimates["quantity"] == "gap"]
-    lines = [*shown["benchmarks"], ["average", "average"]]
-    axes.axhline(0, color="0.3", linewidth=1)
-    for index, (benchmark, label) in enumerate(lines):
-        _line(axes, gaps[gaps["benchmark"] == benchmark], index, label)
+    figure, panels = _panels(gaps)
+    for family, axes in panels.items():
+        rows = gaps[gaps["family"] == family]
+        axes.axhline(0, color="0.3", linewidth=1)
+        for index, (benchmark, label) in enumerate([*shown["benchmarks"], ["average", "average"]]):
+            _line(axes, rows[rows["benchmark"] == benchmark], index, label)
+        _size_axis(axes, rows, dict(shown["models"]))
     mixes = dict(shown["mixes"])
-    axes.set_ylabel(f"{mixes[contrast[0]]} − {mixes[contrast[1]]} (percentage points)")
-    _size_axis(axes, gaps, dict(shown["models"]))
-    axes.legend(title="benchmark")
-    axes.set_title(_counts(gaps), fontsize=9, loc="left", color="0.3")
+    first, last = figure.axes[0], figure.axes[-1]
+    first.set_ylabel(f"{mixes[contrast[0]]} − {mixes[contrast[1]]} (percentage points)")
+    last.legend(title="benchmark")
+    figure.suptitle(_counts(gaps), fontsize=9, color="0.3")
     return figure
 
 
 def accuracy_by_mix(estimates: pd.DataFrame, shown: Shown, contrast: list[str] | None) -> Figure:
     """Average accuracy against student size, one line a mix, with the best constant guess."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.2))
-    rows = estimates[(estimates["quantity"] == "accuracy") & (estimates["benchmark"] == "average")]
-    for index, (mix, label) in enumerate(shown["mixes"]):
-        _line(axes, rows[rows["mix"] == mix], index, label)
+    averages = estimates[(estimates["quantity"] == "accuracy") & (estimates["benchmark"] == "average")]
     guess = estimates[(estimates["quantity"] == "best_guess") & (estimates["benchmark"] == "average")]["estimate"].iloc[0]
-    axes.axhline(100 * guess, color="0.3", linewidth=1, linestyle=(0, (2, 2)), label="best constant guess")
-    axes.set_ylabel("accuracy, mean of benchmarks (%)")
-    axes.set_ylim(0, 102)
-    _size_axis(axes, rows, dict(shown["models"]))
-    axes.legend(title="trained on")
-    axes.set_title(_counts(rows), fontsize=9, loc="left", color="0.3")
+    figure, panels = _panels(averages)
+    for family, axes in panels.items():
+        rows = averages[averages["family"] == family]
+        for index, (mix, label) in enumerate(shown["mixes"]):
+            _line(axes, rows[rows["mix"] == mix], index, label)
+        axes.axhline(100 * guess, color="0.3", linewidth=1, linestyle=(0, (2, 2)), label="best constant guess")
+        axes.set_ylim(0, 102)
+        _size_axis(axes, rows, dict(shown["models"]))
+    first, last = figure.axes[0], figure.axes[-1]
+    first.set_ylabel("accuracy, mean of benchmarks (%)")
+    last.legend(title="trained on")
+    figure.suptitle(_counts(averages), fontsize=9, color="0.3")
     return figure
 
 

@@ -71,7 +71,7 @@ def read_samples(args: Namespace) -> list[Row]:
     model = model_digest(manifest.read(args.train_manifest))
     stamp = manifest.read(args.stamp)
     path = args.stamp.parent / "responses" / f"{model}.sqlite"
-    rebuild = f"rebuild it with: snakemake --forcerun evaluate --until evaluate {args.stamp}"
+    rebuild = f"rebuild it with: snakemake --forcerun {args.stamp} -- {args.stamp}, then run again"
     digest = request_digest(sha256_file(args.request), sha256_file(args.problems))
     try:
         with Store(path, must_exist=True) as store:

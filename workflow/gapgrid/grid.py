@@ -51,13 +51,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # Which locked packages decide what an engine computes.
-ENGINE_PACKAGES = {
+ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "trainer": ("torch", "transformers"),
     "hf": ("lm_eval", "torch", "transformers"),
-    "openai": (),
-    "none": (),
     "stub": (),
 }
+JUDGE_PACKAGES: dict[str, tuple[str, ...]] = {"hf": ("torch", "transformers"), "openai": (), "none": (), "stub": ()}
 
 
 class TrainingCell(NamedTuple):
@@ -134,9 +133,9 @@ def benchmarks_of(cells: Iterable[Cell]) -> dict[TrainingCell, list[str]]:
 # ---- what fixes each stage's result ----
 
 
-def _engine(grid: Grid, name: str) -> dict[str, str]:
+def _engine(grid: Grid, name: str, packages: dict[str, tuple[str, ...]] = ENGINE_PACKAGES) -> dict[str, str]:
     versions = grid["versions"]
-    return {"name": name, **{package: versions[package] for package in ENGINE_PACKAGES[name] if package in versions}}
+    return {"name": name, **{package: versions[package] for package in packages[name] if package in versions}}
 
 
 def _recipe(grid: Grid, recipe: str) -> dict[str, Any]:
@@ -166,6 +165,7 @@ def base_spec(grid: Grid, model: str, seed: int) -> str:
     return spec(
         "base",
         kind="tiny",
+        corpus=entry["corpus"],
         architecture=entry["architecture"],
         recipe=_recipe(grid, entry["pretrain"]),
         seed=seed,
@@ -208,7 +208,7 @@ def grade_spec(grid: Grid, benchmark: str) -> str:
 def judge_identity(grid: Grid) -> dict[str, Any]:
     """What a verdict depends on besides the pair itself: never where the judge runs."""
     entry = off_default("judge", grid["judge"], "base_url", "size", "backend")
-    return {"engine": _engine(grid, grid["judge"]["backend"]), "version": VERSIONS["judge"], **entry}
+    return {"engine": _engine(grid, grid["judge"]["backend"], JUDGE_PACKAGES), "version": VERSIONS["judge"], **entry}
 
 
 def judge_spec(grid: Grid) -> str:

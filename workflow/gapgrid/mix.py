@@ -27,26 +27,22 @@ def apportion(shares: dict[str, float], total: int) -> dict[str, int]:
     return counts
 
 
-def choose_problems(answers: Answers, size: int | None, rng: random.Random) -> list[str]:
-    """The problems of the mix in a random order: all that any source answers, or `size` of them."""
+def shuffled_problems(answers: Answers, rng: random.Random) -> list[str]:
+    """Every problem that any source answers, in a random order."""
     problems = sorted({problem for rows in answers.values() for problem in rows})
     rng.shuffle(problems)
-    if size is None:
-        return problems
-    if size > len(problems):
-        raise InputError(f"mix: size {size}, but its sources answer only {len(problems)} problems together")
-    return problems[:size]
+    return problems
 
 
-def assign_by_rows(answers: Answers, shares: dict[str, float], problems: list[str]) -> dict[str, str]:
-    """Problem -> source with exact row counts, as a maximum flow sources -> problems.
+def assign_by_rows(answers: Answers, shares: dict[str, float], problems: list[str], size: int) -> dict[str, str]:
+    """Problem -> source with exact row counts, as a maximum flow sources -> problems; `size` problems, each once.
 
     Raises `InputError` where the sources overlap too little for the shares to hold.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow
 
-    counts = apportion(shares, len(problems))
+    counts = apportion(shares, size)
     names = list(counts)
     n_nodes = 2 + len(names) + len(problems)
     start, end = 0, n_nodes - 1
@@ -57,7 +53,7 @@ def assign_by_rows(answers: Answers, shares: dict[str, float], problems: list[st
         edges.extend((1 + i, node, 1) for i, name in enumerate(names) if problem in answers[name])
     tails, heads, capacities = zip(*edges, strict=True)
     flow = maximum_flow(csr_array((capacities, (tails, heads)), shape=(n_nodes, n_nodes), dtype="int32"), start, end)
-    if flow.flow_value < len(problems):
+    if flow.flow_value < size:
         raise InputError(_infeasible(answers, counts, problems))
     taken = flow.flow[1 : 1 + len(names), 1 + len(names) : end].tocoo()
     pairs = zip(taken.row.tolist(), taken.col.tolist(), taken.data.tolist(), strict=True)
@@ -142,13 +138,16 @@ def assign(mix: dict[str, Any], answers: Answers, tokenizer: Path) -> list[Row]:
     """The rows of the mix, sorted by problem id."""
     rng = random.Random(mix.get("seed", 0))
     shares = dict(sorted(mix["parts"].items()))
-    problems = choose_problems(answers, mix.get("size"), rng)
+    problems = shuffled_problems(answers, rng)
+    size = mix.get("size", len(problems))
+    if size > len(problems):
+        raise InputError(f"mix: size {size}, but its sources answer only {len(problems)} problems together")
     if mix.get("by", "rows") == "rows":
-        assigned = assign_by_rows(answers, shares, problems)
+        assigned = assign_by_rows(answers, shares, problems, size)
     else:
         keys = [(name, problem) for name, rows in answers.items() for problem in rows]
         lengths = count_tokens(tokenizer, [answers[name][problem]["response"] for name, problem in keys])
-        assigned = assign_by_tokens(answers, shares, problems, dict(zip(keys, lengths, strict=True)))
+        assigned = assign_by_tokens(answers, shares, problems[:size], dict(zip(keys, lengths, strict=True)))
     return [answers[assigned[problem]][problem] for problem in sorted(assigned)]
 
 

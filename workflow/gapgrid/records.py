@@ -169,9 +169,6 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}: no such file") from None
 
 
-TRAINING_COLUMNS = ("id", "source", "prompt", "response")
-
-
 def check_training_rows(path: str | os.PathLike[str], rows: list[Row], where: Callable[[int], str]) -> None:
     """Raise an `InputError` naming every bad row of training data: column missing or not text, response empty, id twice.
 

@@ -89,7 +89,9 @@ class Store:
     def add_answers(self, answers: Iterable[tuple[str, Answer]]) -> None:
         """Keep answers by key, all of them or none; an answer that is there already stays."""
         with self.connection:
-            self.connection.executemany("insert into answers values (?, ?, ?, ?) on conflict (key) do nothing", ((key, *answer) for key, answer in answers))
+            self.connection.executemany(
+                "insert into answers values (?, ?, ?, ?) on conflict (key) do nothing", ((key, *answer) for key, answer in answers)
+            )
 
     def set_questions(self, request: str, questions: list[Question]) -> None:
         """Keep the ordered questions of one request, in place of what stood there."""

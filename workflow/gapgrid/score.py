@@ -86,7 +86,7 @@ def read_verdicts(args: Namespace, pending: list[Row]) -> dict[tuple[int, int], 
     template = args.prompt.read_text(encoding="utf-8") if args.prompt else ""
     judge = judge_digest(args.spec["judge"], template)
     path = args.stamp.parent / "verdicts.sqlite"
-    rebuild = f"get them with: snakemake --forcerun judge --until judge {args.stamp}"
+    rebuild = f"get them with: snakemake --forcerun {args.stamp} -- {args.stamp}, then run again"
     try:
         with Ledger(path, must_exist=True) as ledger:
             known = ledger.verdicts(judge)

@@ -4,6 +4,7 @@ Arrays hold one outcome per seed and question (the mean over repeats, NaN where 
 resampled within their benchmark and, in a gap, the same ones on both sides: the gap is paired.
 """
 
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +70,9 @@ def estimates(
     sides = np.asarray(weights)
     found: dict[str, Estimate] = {}
     values, samples = [], []
-    for index, (benchmark, arrays) in enumerate(by_benchmark.items()):
-        random = np.random.default_rng([seed, index])
+    for benchmark, arrays in by_benchmark.items():
+        # By name, so that a new benchmark leaves the others' intervals as they are.
+        random = np.random.default_rng([seed, zlib.crc32(benchmark.encode())])
         value = float(sides @ np.array([mean(array) for array in arrays]))
         sample = sides @ resampled_means(arrays, resamples, random)
         found[benchmark] = Estimate(value, *interval(sample, confidence))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gapgrid import manifest, statistics
 from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import InputError, read_json, read_jsonl, sha256_file, write_text
+from gapgrid.records import InputError, fail_if, read_json, read_jsonl, sha256_file, write_text
 
 CELL = ["model", "mix", "seed", "benchmark"]
 Verdicts = dict[tuple[str, str, int, str], pd.Series]
@@ -54,6 +54,7 @@ def layout(cells: list[list[Any]]) -> tuple[list[str], list[str], list[int], lis
 
 def estimate_rows(spec: dict[str, Any], outcomes: Verdicts) -> Iterator[dict[str, Any]]:
     """Tidy rows: every accuracy, then the contrast's gaps, per benchmark and as their average."""
+    fail_if([f"table: no score of {'/'.join(map(str, cell))}" for cell in spec["cells"] if tuple(cell) not in outcomes])
     models, mixes, seeds, benchmarks = layout(spec["cells"])
     contrast = spec.get("contrast")
     shown: list[tuple[str, list[str], list[float]]] = [("accuracy", [mix], [1.0]) for mix in mixes]

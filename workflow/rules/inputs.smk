@@ -123,6 +123,13 @@ def tasks_of(wildcards):
 # ---- judge ----
 
 
+def judge_hardware(key):
+    """What the judge's job asks for: its size of hardware.yaml, or a core."""
+    light = {"gpus": 0, "cpus": 1, "mem_mb": 1000, "runtime": 60}
+    size = GRID["judge"].get("size")
+    return GRID["hardware"][size][key] if size else light[key]
+
+
 def judge_url(wildcards):
     """Where the judge's server is; a resource, since it decides nothing about a verdict."""
     return GRID["judge"].get("base_url", "none")

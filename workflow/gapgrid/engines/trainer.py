@@ -6,6 +6,7 @@ threads, devices or sequences per device changes the order of floating-point sum
 
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -284,6 +285,8 @@ class Progress(TrainerCallback):
         self.clock = (now, tokens)
         row = {"step": state.global_step, "epoch": round(float(logs["epoch"]), 4), "tokens": tokens, "tokens_per_s": round(speed)}
         row.update({key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate") if key in logs})
+        if not all(math.isfinite(value) for value in row.values()):
+            raise InputError(f"training diverged: loss {row['loss']} at step {state.global_step}; lower the recipe's learning_rate")
         self.rows.append(row)
         log.info(
             "step %d/%d  loss %.4f  lr %.2e  %d tokens/s", state.global_step, state.max_steps, row["loss"], row["learning_rate"], speed
@@ -330,7 +333,7 @@ def _save(model: Any, base: Path, out: Path, recipe: dict[str, Any]) -> None:
 def _verify(model: Any, folder: Path) -> None:
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype).state_dict()
     for name, tensor in model.state_dict().items():
-        if not torch.equal(tensor.cpu(), again[name].cpu()):
-            raise InputError(f"{folder}: tensor {name} reads back differently from what was trained")
         if not torch.isfinite(tensor).all():
             raise InputError(f"{folder}: tensor {name} is not finite; training diverged")
+        if not torch.equal(tensor.cpu(), again[name].cpu()):
+            raise InputError(f"{folder}: tensor {name} reads back differently from what was trained")
