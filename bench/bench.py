@@ -1,6 +1,7 @@
 """How long planning takes, where the demo's time goes, what a light job costs. Prints; asserts nothing.
 
-`make bench`. Planning is timed beside a null workflow of as many jobs, Snakemake's own floor. The demo's split needs
+`make bench`. Planning is timed beside null workflows of as many jobs, Snakemake's own floor: one of jobs
+without inputs, one of jobs that read five files each, as ours do on average. The demo's split needs
 its results (`make demo`). Numbers depend on the machine: quote ratios.
 """
 
@@ -38,12 +39,15 @@ def n_jobs(output: str) -> int:
     return next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total "))
 
 
-def null_workflow(folder: Path, jobs: int) -> Path:
-    """As many independent jobs, one file each."""
-    file = folder / "null.smk"
+def null_workflow(folder: Path, jobs: int, inputs: int) -> Path:
+    """As many jobs with nothing in them; with `inputs`, each reads so many files of a few shared root jobs."""
+    file = folder / f"null-{inputs}.smk"
+    roots = 20 if inputs else 0
+    files = [f'"root/{index}"' for index in range(inputs)]
     file.write_text(
-        f'rule all:\n    input: expand("null/{{i}}", i=range({jobs - 1}))\n\n'
-        'rule one:\n    output: "null/{i}"\n    shell: "touch {output}"\n'
+        f'rule all:\n    input: expand("null/{{i}}", i=range({jobs - roots - 1}))\n\n'
+        'rule root:\n    output: "root/{i}"\n    shell: "touch {output}"\n\n'
+        f'rule one:\n    input: {", ".join(files)}\n    output: "null/{{i}}"\n    shell: "touch {{output}}"\n'
     )
     return file
 
@@ -74,8 +78,10 @@ def planning() -> None:
                 synthetic_grid(folder, n_cells)
             ours, output = seconds([SNAKEMAKE, "-n", "--config", f"grid={'big' if n_cells else 'demo'}"], folder)
             jobs = n_jobs(output)
-            null, _ = seconds([SNAKEMAKE, "-n", "-s", null_workflow(folder, jobs)], folder)
-        print(f"  {name:12} {jobs:6} jobs  ours {ours:6.2f} s  null {null:6.2f} s  ratio {ours / null:.2f}")
+            bare, _ = seconds([SNAKEMAKE, "-n", "-s", null_workflow(folder, jobs, 0)], folder)
+            wired, _ = seconds([SNAKEMAKE, "-n", "-s", null_workflow(folder, jobs, 5)], folder)
+        print(f"  {name:12} {jobs:6} jobs  ours {ours:6.2f} s", end="")
+        print(f"  null {bare:6.2f} s, ratio {ours / bare:.2f}  null with five inputs a job {wired:6.2f} s, ratio {ours / wired:.2f}")
 
 
 def demo_split() -> None:

@@ -41,7 +41,7 @@ def summary(args: argparse.Namespace) -> int:
         with open(file, encoding="utf-8", newline="") as rows:
             averages = [row for row in csv.DictReader(rows) if row["benchmark"] == "average"]
         table = Table(title=f"{name}: {experiment['caption']}", title_justify="left")
-        columns = _columns(averages)
+        columns = _columns(averages, list(grid["mixes"]) if experiment["mixes"] == "all" else experiment["mixes"])
         table.add_column("student")
         for column in columns:
             table.add_column(_title(grid, *column), justify="right")
@@ -66,8 +66,10 @@ def _column(row: dict[str, str]) -> Column:
     return row["quantity"], row["mix"], row["minus"]
 
 
-def _columns(rows: list[dict[str, str]]) -> list[Column]:
-    return list(dict.fromkeys(_column(row) for row in rows if row["model"]))
+def _columns(rows: list[dict[str, str]], mixes: list[str]) -> list[Column]:
+    """Accuracies in the order in which the experiment names its mixes, then the gap."""
+    found = dict.fromkeys(_column(row) for row in rows if row["model"])
+    return sorted(found, key=lambda column: (column[0] == "gap", mixes.index(column[1])))
 
 
 def _title(grid: Grid, quantity: str, mix: str, minus: str) -> str:

@@ -50,7 +50,7 @@ def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     return figure, panels
 
 
-def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str, strong: bool = False) -> None:
     rows = rows.sort_values("params_b")
     percent = rows[["estimate", "low", "high"]] * 100
     errors = [(percent["estimate"] - percent["low"]).clip(lower=0), (percent["high"] - percent["estimate"]).clip(lower=0)]
@@ -59,11 +59,11 @@ def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str) -> None:
         percent["estimate"],
         yerr=errors,
         label=label,
-        color=COLOURS[index % len(COLOURS)],
+        color="black" if strong else COLOURS[index % len(COLOURS)],
         marker=MARKERS[index % len(MARKERS)],
-        linestyle=DASHES[index % len(DASHES)],
+        linestyle="-" if strong else DASHES[index % len(DASHES)],
         capsize=3,
-        linewidth=1.6,
+        linewidth=2.6 if strong else 1.6,
         markersize=5,
     )
 
@@ -84,8 +84,9 @@ def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> F
     for family, axes in panels.items():
         rows = gaps[gaps["family"] == family]
         axes.axhline(0, color="0.3", linewidth=1)
-        for index, (benchmark, label) in enumerate([*shown["benchmarks"], ["average", "average"]]):
+        for index, (benchmark, label) in enumerate(shown["benchmarks"]):
             _line(axes, rows[rows["benchmark"] == benchmark], index, label)
+        _line(axes, rows[rows["benchmark"] == "average"], len(shown["benchmarks"]), "average", strong=True)
         _size_axis(axes, rows, dict(shown["models"]))
     mixes = dict(shown["mixes"])
     first, last = figure.axes[0], figure.axes[-1]

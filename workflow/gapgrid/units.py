@@ -19,12 +19,12 @@ _NO_UNIT = word_set(
     " which both either neither can cannot there true false least most up down negative positive root"
 )
 _PIECE = r"(?:\\text\{[^{}]*\}|(?<![A-Za-z\\_])[A-Za-z]{2,})(?:\s*\^\s*(?:\{\s*-?[1-9]\s*\}|-?[1-9]))?"
-_TAIL = re.compile(rf"\s*(?:{_PIECE}|%|\^\\circ)(?:{_PIECE}|%|/\s*[A-Za-z]|[\s/.])*\Z")
+_TAIL = re.compile(rf"\s*(?:{_PIECE}|%)(?:{_PIECE}|%|/\s*[A-Za-z]|[\s/.])*\Z")
 _UNIT_TOKEN = re.compile(r"\\text\{([^{}]*)\}|\^\\circ|\^\s*\{?\s*(-?[1-9])\s*\}?|([A-Za-z]+)|([%/])|[\s.]")
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """A text without the words, percent or degree signs at its end that may be a unit, and those."""
+    """A text without the words and percent signs at its end that may be a unit, and those."""
     tail = _TAIL.search(text)
     return (text, "") if tail is None or not tail.start() else (text[: tail.start()].strip(), tail[0])
 
