@@ -16,7 +16,12 @@ rule table:
         spec=f"{RESULTS}/specs/table/{{experiment}}.spec",
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
-        estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
+        estimates=report(
+            f"{RESULTS}/tables/{{experiment}}.estimates.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"experiment": "{experiment}"},
+        ),
         manifest=f"{RESULTS}/tables/{{experiment}}.manifest.json",
     log:
         f"{LOGS}/table/{{experiment}}.log",
