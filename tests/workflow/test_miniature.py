@@ -62,6 +62,7 @@ def test_tables_and_figures(mini: Project) -> None:
     assert {(row["model"], row["benchmark"]) for row in gaps} == {
         (model, benchmark) for model in ("full", "lora") for benchmark in ("easy", "sampled", "average")
     }
+    assert {row["model"]: float(row["params_b"]) for row in gaps} == {"full": 7.232e-6, "lora": 26.24e-6}
     assert all(float(row["low"]) <= float(row["estimate"]) <= float(row["high"]) for row in gaps)
     for name in ("gap.pdf", "gap.svg", "accuracy.pdf", "accuracy.svg"):
         assert mini.result(f"figures/{name}").stat().st_size > 1000

@@ -97,7 +97,7 @@ def work(args: Namespace) -> None:
     rows = [*estimate_rows(args.spec, read_outcomes(args.scores)), *guess_rows(scores)]
     write_text(args.table, scores.to_csv(index=False, lineterminator="\n"))
     estimates = pd.DataFrame(rows).astype({"n_questions": "Int64", "n_seeds": "Int64"})
-    write_text(args.estimates, estimates.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+    write_text(args.estimates, estimates.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
     inputs = {"/".join(file.parts[-5:-1]): sha256_file(file) for file in args.scores}
     manifest.write(args.manifest, "table", args.spec, inputs, [args.table.name, args.estimates.name])
 
