@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gapgrid import manifest
-from gapgrid.engines import trainer
+from gapgrid.engines import batches, trainer
 from gapgrid.engines.tokens import IGNORED, encode, load_tokenizer
 from gapgrid.records import InputError, Row, canonical, read_jsonl, sha256_file, write_jsonl
 from tests.engines.conftest import RECIPE
@@ -70,11 +70,11 @@ def test_packed_documents_do_not_see_each_other(student: Path, rows: list[Row]) 
     recipe = {**RECIPE, "batching": "packed", "max_length": 400}
     tokenizer = load_tokenizer(student)
     examples = encode(rows[:6], tokenizer, recipe).examples
-    packs = trainer._examples(examples, recipe)
+    packs = batches.laid_out(examples, recipe)
     assert len(packs) < len(examples)
     model = AutoModelForCausalLM.from_pretrained(student).requires_grad_(False)
     model.config.use_cache = False
-    collate = trainer._collator(tokenizer, recipe)
+    collate = batches.collator(tokenizer, recipe)
     alone = {tuple(example["input_ids"]): model(torch.tensor([example["input_ids"]])).logits[0] for example in examples}
     for pack in packs:
         batch = collate([pack])
@@ -86,12 +86,20 @@ def test_packed_documents_do_not_see_each_other(student: Path, rows: list[Row]) 
             start += length
 
 
+def test_packing_cuts_no_row(student: Path, rows: list[Row]) -> None:
+    recipe = {**RECIPE, "batching": "packed", "max_length": 100, "over_length": "keep"}
+    examples = encode(rows, load_tokenizer(student), recipe).examples
+    packs = batches.laid_out(examples, recipe)
+    assert sum(sum(pack["seq_lengths"]) for pack in packs) == sum(len(example["input_ids"]) for example in examples)
+    assert sorted(length for pack in packs for length in pack["seq_lengths"]) == sorted(len(e["input_ids"]) for e in examples)
+
+
 def test_right_padding_without_mask_is_exact(student: Path, rows: list[Row]) -> None:
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(student)
     examples = encode(rows[:5], tokenizer, RECIPE).examples
-    batch = trainer._collator(tokenizer, RECIPE)(examples)
+    batch = batches.collator(tokenizer, RECIPE)(examples)
     assert "attention_mask" not in batch
     model = AutoModelForCausalLM.from_pretrained(student)
     logits = model(input_ids=batch["input_ids"]).logits
@@ -154,7 +162,7 @@ def test_split_batch_that_does_not_divide() -> None:
 
 def test_bucketed_covers_every_row_once_and_is_a_function_of_the_epoch() -> None:
     lengths = [(7 * index) % 50 for index in range(101)]
-    sampler = trainer.Bucketed(lengths, 8, 5)
+    sampler = batches.Bucketed(lengths, 8, 5)
     first = list(sampler)
     assert sorted(first) == list(range(101)) and list(sampler) == first
     sampler.set_epoch(1)

@@ -10,26 +10,22 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import (
     AutoModelForCausalLM,
-    DataCollatorForSeq2Seq,
-    DataCollatorWithFlattening,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
-from gapgrid.engines.tokens import IGNORED, copy_tokenizer, encode, load_tokenizer
+from gapgrid.engines.batches import Bucketed, Counting, collator, laid_out
+from gapgrid.engines.tokens import copy_tokenizer, encode, load_tokenizer
 from gapgrid.records import InputError, Row, atomic, remove, write_jsonl
 
 log = logging.getLogger(__name__)
-POOL = 8  # batches per bucketing pool
 CHECKPOINTS = 4  # resumable states per run
 COMPLETE = "complete"  # a file that marks a checkpoint as whole
 
@@ -64,11 +60,12 @@ def fine_tune(
     if recipe["method"] == "lora":
         model = _with_adapters(model, recipe.get("lora", {}), spec["seed"])
     progress = Progress(scratch / "metrics.jsonl")
+    examples = laid_out(encoded.examples, recipe)
     trainer = GridTrainer(
         model=model,
-        args=_arguments(recipe, spec["seed"], scratch, micro_batch, len(encoded.examples)),
-        train_dataset=_examples(encoded.examples, recipe),
-        data_collator=_Counting(_collator(tokenizer, recipe)),
+        args=_arguments(recipe, spec["seed"], scratch, micro_batch, len(examples)),
+        train_dataset=examples,
+        data_collator=Counting(collator(tokenizer, recipe)),
         processing_class=tokenizer,
         callbacks=[progress],
     )
@@ -109,13 +106,13 @@ def _with_adapters(model: Any, lora: dict[str, Any], seed: int) -> Any:
     )
 
 
-def _arguments(recipe: dict[str, Any], seed: int, scratch: Path, micro_batch: int, n_rows: int) -> TrainingArguments:
+def _arguments(recipe: dict[str, Any], seed: int, scratch: Path, micro_batch: int, n_examples: int) -> TrainingArguments:
     devices = max(1, int(os.environ.get("WORLD_SIZE", "1")))
     per_device, passes = split_batch(recipe["global_batch"], devices, micro_batch)
     if recipe.get("batching") == "packed":
         per_device, passes = 1, recipe["global_batch"] // devices
     log.info("global batch %d = %d devices x %d sequences x %d passes", recipe["global_batch"], devices, per_device, passes)
-    steps = max(1, int(n_rows / recipe["global_batch"] * recipe["epochs"]))
+    steps = max(1, int(n_examples / recipe["global_batch"] * recipe["epochs"]))
     betas = recipe.get("adam_betas", [0.9, 0.999])
     low = recipe.get("min_lr_ratio", 0.0)
     cuda = torch.cuda.is_available()
@@ -147,97 +144,6 @@ def _arguments(recipe: dict[str, Any], seed: int, scratch: Path, micro_batch: in
         dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
     )
-
-
-# ---- batches ----
-
-
-def _examples(examples: list[dict[str, list[int]]], recipe: dict[str, Any]) -> Any:
-    if recipe.get("batching") != "packed":
-        return examples
-    from datasets import Dataset
-    from trl.data_utils import pack_dataset
-
-    # Best fit decreasing, whole documents; the collator restarts positions at each, which keeps them apart.
-    return pack_dataset(Dataset.from_list(examples), recipe["max_length"], "bfd")
-
-
-def _collator(tokenizer: Any, recipe: dict[str, Any]) -> Any:
-    kind = recipe.get("batching", "padded")
-    if kind == "packed":
-        return _Unpacked(DataCollatorWithFlattening())
-    if kind == "padding_free":
-        return DataCollatorWithFlattening()
-    return _Padded(tokenizer)
-
-
-class _Padded:
-    """Right padding without an attention mask: under causal attention no real token sees a padded one."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True)
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = dict(self.collate(features))
-        batch.pop("attention_mask", None)
-        return batch
-
-
-class _Unpacked:
-    """A pack back into its documents, so that the flattening collator restarts positions at each."""
-
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        documents = []
-        for pack in features:
-            start = 0
-            for length in pack["seq_lengths"]:
-                documents.append({key: pack[key][start : start + length] for key in ("input_ids", "labels")})
-                start += length
-        return self.collate(documents)
-
-
-class _Counting:
-    """Adds the number of real tokens to a batch."""
-
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collate(features), "n_tokens": sum(len(feature["input_ids"]) for feature in features)}
-
-
-class Bucketed(Sampler[int]):
-    """A random order in which each batch holds rows of like length: random pools of batches, each sorted, batches shuffled.
-
-    A pure function of the seed and the epoch, so that a resumed run sees the same batches.
-    """
-
-    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=random).tolist()
-        batches: list[list[int]] = []
-        for start in range(0, len(order), POOL * self.batch):
-            pool = sorted(order[start : start + POOL * self.batch], key=self.lengths.__getitem__)
-            batches.extend(pool[first : first + self.batch] for first in range(0, len(pool), self.batch))
-        # The one short batch stays last: a short one in the middle would shift all that follow.
-        short = [batches.pop(index) for index, batch in enumerate(batches) if len(batch) < self.batch]
-        for index in torch.randperm(len(batches), generator=random).tolist():
-            yield from batches[index]
-        for batch in short:
-            yield from batch
 
 
 class GridTrainer(Trainer):

@@ -1,0 +1,104 @@
+"""Rows into batches: padded, bucketed by length, laid end to end, or packed; a library's collators and packer do the work."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
+
+from gapgrid.engines.tokens import IGNORED
+
+POOL = 8  # batches per bucketing pool
+
+
+def laid_out(examples: list[dict[str, list[int]]], recipe: dict[str, Any]) -> Any:
+    """The examples as the trainer takes them: one by one, or, for batching packed, packs of whole documents."""
+    if recipe.get("batching") != "packed":
+        return examples
+    from datasets import Dataset
+    from trl.data_utils import pack_dataset
+
+    # Best fit decreasing, whole documents; the collator restarts positions at each, which keeps them apart. The packer
+    # would cut what is longer than a pack, so a kept over-long row widens all packs.
+    length = max(recipe["max_length"], *(len(example["input_ids"]) for example in examples))
+    return pack_dataset(Dataset.from_list(examples), length, "bfd")
+
+
+def collator(tokenizer: Any, recipe: dict[str, Any]) -> Any:
+    """The collator of a recipe's batching."""
+    kind = recipe.get("batching", "padded")
+    if kind == "packed":
+        return Unpacked(DataCollatorWithFlattening())
+    if kind == "padding_free":
+        return DataCollatorWithFlattening()
+    return Padded(tokenizer)
+
+
+class Padded:
+    """Right padding without an attention mask: under causal attention no real token sees a padded one."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True)
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = dict(self.collate(features))
+        batch.pop("attention_mask", None)
+        return batch
+
+
+class Unpacked:
+    """A pack back into its documents, so that the flattening collator restarts positions at each."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        documents = []
+        for pack in features:
+            start = 0
+            for length in pack["seq_lengths"]:
+                documents.append({key: pack[key][start : start + length] for key in ("input_ids", "labels")})
+                start += length
+        return self.collate(documents)
+
+
+class Counting:
+    """Adds the number of real tokens to a batch."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.collate(features), "n_tokens": sum(len(feature["input_ids"]) for feature in features)}
+
+
+class Bucketed(Sampler[int]):
+    """A random order in which each batch holds rows of like length: random pools of batches, each sorted, batches shuffled.
+
+    A pure function of the seed and the epoch, so that a resumed run sees the same batches.
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=random).tolist()
+        batches: list[list[int]] = []
+        for start in range(0, len(order), POOL * self.batch):
+            pool = sorted(order[start : start + POOL * self.batch], key=self.lengths.__getitem__)
+            batches.extend(pool[first : first + self.batch] for first in range(0, len(pool), self.batch))
+        # The one short batch stays last: a short one in the middle would shift all that follow.
+        short = [batches.pop(index) for index, batch in enumerate(batches) if len(batch) < self.batch]
+        for index in torch.randperm(len(batches), generator=random).tolist():
+            yield from batches[index]
+        for batch in short:
+            yield from batch
