@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from gapgrid.grid import VERSIONS
 from tests.workflow.conftest import Project
 
 # The stub grid: both students on both mixes answer both benchmarks; the untouched small one answers one.
@@ -107,7 +108,8 @@ def drop(file: str, *keys: str) -> Callable[[Project], None]:
 
 
 def bump(stage: str) -> Callable[[Project], None]:
-    return lambda project: project.replace("workflow/gapgrid/grid.py", f'"{stage}": 1', f'"{stage}": 2')
+    version = VERSIONS[stage]
+    return lambda project: project.replace("workflow/gapgrid/grid.py", f'"{stage}": {version}', f'"{stage}": {version + 1}')
 
 
 def touch(*names: str) -> Callable[[Project], None]:

@@ -1,60 +1,75 @@
 """Stage `grade`: the rule step. Reads a cell's answers from the response store and grades what rules can grade."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gapgrid import answers, manifest
+from gapgrid.answers import Decision, gold_text
 from gapgrid.command import read_spec, run_stage, stage_parser
-from gapgrid.records import InputError, Row, sha256_file, write_jsonl
+from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_jsonl
 from gapgrid.responses import Store, checksum, model_digest, request_digest
-from gapgrid.symbolic import EQUAL, Verifier
+from gapgrid.symbolic import Verifier
+
+ITEM_COLUMNS = ("unit", "error", "tolerance", "is_multiple_answer")  # what an item may say about its answer
 
 
-def grade(samples: list[Row], grader: str, verifier: Verifier) -> list[Row]:
+def grade(samples: list[Row], grader: str, verifier: Verifier, items: Mapping[int, Row] | None = None) -> list[Row]:
     """One row per sample: the extracted answer or null, whether a rule accepted it, and which one.
 
     `rule` names the accepting rule, or why none did: `no_answer`, `too_long`, `different`, `rule_timeout`, `rule_crash`.
-    Identical pairs are compared once.
+    `rejected_by` names the rule by which reference and answer are both understood and differ, else null. `items` maps a
+    doc_id to what the item says about its answer. Identical pairs are compared once.
     """
-    decided: dict[tuple[str, str], str] = {}
+    found = [answers.extract(sample["response"], grader) for sample in samples]
+    asked = [
+        _question(sample, extracted.answer, (items or {}).get(sample["doc_id"], {}))
+        for sample, extracted in zip(samples, found, strict=True)
+    ]
+    decided = {key: answers.decide(key[0], key[1], answers.options_of(dict(key[2]))) for key in dict.fromkeys(asked) if key[1] is not None}
+    decided = _settled(decided, verifier)
     graded = []
-    for sample in samples:
-        found = answers.extract(sample["response"], grader)
-        gold = gold_text(sample["gold"])
-        rule = found.rule
-        if found.answer is not None:
-            pair = (gold, found.answer)
-            if pair not in decided:
-                decided[pair] = compare(gold, found.answer, verifier)
-            rule = decided[pair]
-        correct = found.answer is not None and rule in ("identical", "number", EQUAL)
+    for sample, extracted, key in zip(samples, found, asked, strict=True):
+        decision = decided.get(key, Decision(False, extracted.rule))
         graded.append(
             {
                 "doc_id": sample["doc_id"],
                 "repeat": sample["repeat"],
-                "gold": gold,
-                "answer": found.answer,
-                "found_by": found.rule,
-                "rule_correct": correct,
-                "rule": rule,
+                "gold": key[0],
+                "answer": extracted.answer,
+                "found_by": extracted.rule,
+                "rule_correct": decision.is_correct,
+                "rule": decision.rule,
+                "rejected_by": decision.rejected_by,
             }
         )
     return graded
 
 
+Question = tuple[str, str | None, tuple[tuple[str, Any], ...]]
+
+
+def _question(sample: Row, answer: str | None, item: Row) -> Question:
+    """What a decision depends on: the pair, and what the item says of it. A reference may be a solution with a box in it."""
+    gold = gold_text(sample["gold"])
+    said = {key: item[key] for key in ITEM_COLUMNS if isinstance(item.get(key), str | int | float)}
+    return answers.answer_in(gold) or gold, answer, tuple({**said, "problem": sample["problem"]}.items())
+
+
+def _settled(decided: dict[Question, Decision], verifier: Verifier) -> dict[Question, Decision]:
+    """The decisions, with algebra's replies where it had to be asked."""
+    replies = verifier.compare_all(decision.questions for decision in decided.values() if decision.questions)
+    return {
+        key: answers.settle(decision, replies[decision.questions][0]) if decision.questions else decision
+        for key, decision in decided.items()
+    }
+
+
 def compare(gold: str, answer: str, verifier: Verifier) -> str:
     """The rule that accepts the pair, or why none does."""
-    rule = answers.equal(gold, answer)
-    if rule is None and answers.both_numbers(gold, answer):
-        return "different"
-    return rule or verifier.compare(gold, answer)
-
-
-def gold_text(gold: object) -> str:
-    """A reference answer as text; a list of one stands for its entry, as OlympiadBench writes it."""
-    if isinstance(gold, list) and len(gold) == 1:
-        gold = gold[0]
-    return gold if isinstance(gold, str) else str(gold)
+    decision = answers.decide(gold, answer)
+    return verifier.compare_all([decision.questions])[decision.questions][0] if decision.questions else decision.rule
 
 
 def pending(samples: list[Row], graded: list[Row]) -> list[Row]:
@@ -98,8 +113,9 @@ def work(args: Namespace) -> None:
     samples = read_samples(args)
     n_problems = manifest.read(args.problems_manifest)["outputs"][args.problems.name]["rows"]
     check(samples, n_problems * read_spec(args.request).get("repeats", 1), str(args.stamp))
+    items = {row["doc_id"]: row for row in read_jsonl(args.problems)}
     with Verifier() as verifier:
-        graded = grade(samples, args.spec["grader"], verifier)
+        graded = grade(samples, args.spec["grader"], verifier, items)
     folder = args.manifest.parent
     write_jsonl(folder / "samples.jsonl", samples)
     write_jsonl(folder / "graded.jsonl", graded)

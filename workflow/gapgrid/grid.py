@@ -22,7 +22,7 @@ VERSIONS = {
     "problems": 1,
     "request": 1,
     "evaluate": 1,
-    "grade": 1,
+    "grade": 2,
     "judge": 1,
     "score": 1,
     "table": 1,
