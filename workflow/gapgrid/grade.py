@@ -66,12 +66,6 @@ def _settled(decided: dict[Question, Decision], verifier: Verifier) -> dict[Ques
     }
 
 
-def compare(gold: str, answer: str, verifier: Verifier) -> str:
-    """The rule that accepts the pair, or why none does."""
-    decision = answers.decide(gold, answer)
-    return verifier.compare_all([decision.questions])[decision.questions][0] if decision.questions else decision.rule
-
-
 def pending(samples: list[Row], graded: list[Row]) -> list[Row]:
     """What a judge may look at: answers that no rule accepted, with their problem."""
     return [
