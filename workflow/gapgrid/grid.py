@@ -23,7 +23,7 @@ VERSIONS = {
     "request": 1,
     "evaluate": 1,
     "grade": 2,
-    "judge": 1,
+    "judge": 2,
     "score": 1,
     "table": 1,
     "figure": 1,

@@ -45,9 +45,12 @@ def _without_delimiters(text: str) -> str:
 
 
 def parse(reply: str) -> str:
-    """`correct` or `incorrect` if the first word is exactly True or False, else `unparsed`: never a guess."""
-    word = re.match(r"\s*([A-Za-z]+)\b", reply)
-    return {"True": CORRECT, "False": INCORRECT}.get(word[1] if word else "", UNPARSED)
+    """`correct` or `incorrect` if the first word is exactly True or False, else `unparsed`: never a guess.
+
+    A sentence's end may follow the word; "True/False" and "True or False?" repeat the question and say nothing.
+    """
+    found = re.match(r"\s*(True|False)[.,;:!]*(?=\s|$)(?!\s+or\b)", reply)
+    return {"True": CORRECT, "False": INCORRECT}[found[1]] if found else UNPARSED
 
 
 def load_backend(identity: dict[str, Any], base_url: str | None) -> Backend:
