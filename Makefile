@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # Workers of the tests.
 JOBS ?= 2
 
-.PHONY: demo demo-seeds test bench figures help
+.PHONY: demo demo-seeds test bench pin figures help
 
 help:
 	@sed -n '/^[a-z-]*:.*##/s/:.*##/:/p' Makefile
@@ -37,6 +37,9 @@ test: $(READY) ## lint and all tests
 
 bench: $(READY) ## plan times, the demo's time split, a light job's cost
 	$(BIN)/python bench/bench.py
+
+pin: $(READY) ## every revision `main` of config/GRID (default paper) becomes the commit it stands for; needs the hub
+	$(BIN)/python -m gapgrid.pin config/$(or $(GRID),paper)
 
 figures: $(READY) ## the README's pictures, from the results of demo-seeds
 	$(BIN)/python docs/pictures.py

@@ -135,8 +135,9 @@ def light_job() -> None:
             root / f"problems/{benchmark}/manifest.json",
             out / "manifest.json",
         ]
-        grade = [sys.executable, "-m", "gapgrid.grade", "--spec-file", root / f"specs/grade/{benchmark}.spec", *inputs]
-        score = [sys.executable, "-m", "gapgrid.score", "--spec-file", root / "specs/score/score.spec", "--cell", *cell.split("/")]
+        specs = {stage: json.dumps(json.loads((root / stage / cell / "manifest.json").read_text())["spec"]) for stage in ("grade", "score")}
+        grade = [sys.executable, "-m", "gapgrid.grade", "--spec", specs["grade"], *inputs]
+        score = [sys.executable, "-m", "gapgrid.score", "--spec", specs["score"], "--cell", *cell.split("/")]
         score += ["--prompt", "--", out / "manifest.json", root / "judge/round.json", Path(temporary) / "score/manifest.json"]
         for name, command in (("grade", grade), ("score", score)):
             taken = [_cpu_seconds(command) for _ in range(5)]

@@ -13,7 +13,22 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "gapgrid"
 WORKFLOW = PACKAGE.parent
-STAGES = ("tokenizer", "source", "mix", "base", "train", "problems", "evaluate", "grade", "judge", "score", "table", "figure")
+STAGES = (
+    "tokenizer",
+    "source",
+    "mix",
+    "base",
+    "train",
+    "problems",
+    "selftest",
+    "evaluate",
+    "grade",
+    "judge",
+    "score",
+    "audit",
+    "table",
+    "figure",
+)
 HEAVY = {
     *("torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "vllm", "sglang"),
     *("lm_eval", "datasets", "huggingface_hub", "openai", "safetensors"),
@@ -135,7 +150,7 @@ def test_only_engines_import_what_is_heavy(file: Path) -> None:
 @pytest.mark.parametrize("file", ENGINES, ids=lambda file: file.stem)
 def test_an_engine_knows_records_responses_and_engines(file: Path) -> None:
     for module in ours(file):
-        assert module in ("records", "responses") or module.startswith("engines."), module
+        assert module in ("records", "responses", "judging") or module.startswith("engines."), module
 
 
 def test_there_are_engines_and_they_import_what_is_heavy() -> None:

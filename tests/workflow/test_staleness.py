@@ -35,10 +35,15 @@ def leaves_of(cells: Iterable[str]) -> set[str]:
     return leaves(*shown, *({"accuracy"} if cells & IN_ACCURACY else ()))
 
 
+def rescored(cells: Iterable[str]) -> set[str]:
+    """All that follows once these cells have other verdicts."""
+    return of("score", *cells) | {"audit"} | leaves_of(cells)
+
+
 def regraded(cells: Iterable[str]) -> set[str]:
     """All that follows once these cells have other answers."""
     cells = sorted(cells)
-    return of("grade", *cells) | {"judge"} | of("score", *cells) | leaves_of(cells)
+    return of("grade", *cells) | {"judge"} | rescored(cells)
 
 
 def cells_in(training_cells: Iterable[str]) -> list[str]:
@@ -67,7 +72,7 @@ ALL = [*TRAINED, UNTOUCHED]
 def new_cells(training_cell: str, benchmarks: Iterable[str]) -> set[str]:
     """All that a training cell new to the grid needs from its request on, but for the leaves."""
     cells = [f"{training_cell}/{benchmark}" for benchmark in benchmarks]
-    found = of("request", *cells) | of("evaluate", training_cell) | of("grade", *cells) | {"judge"} | of("score", *cells)
+    found = of("request", *cells) | of("evaluate", training_cell) | of("grade", *cells) | {"judge"} | of("score", *cells) | {"audit"}
     return found | (set() if "/none/" in training_cell else of("train", training_cell))
 
 
@@ -146,7 +151,7 @@ def comment_every_config_file(project: Project) -> None:
 
 def comment_all_code(project: Project) -> None:
     """A comment in every module and rule file but those that leaves take as input."""
-    leaf_code = {"table.py", "statistics.py", "figure.py"}
+    leaf_code = {"table.py", "statistics.py", "figure.py", "audit.py", "injections.py"}
     for file in [*project.path("workflow/gapgrid").rglob("*.py"), *project.path("workflow/rules").glob("*.smk")]:
         if file.name not in leaf_code:
             file.write_text(file.read_text() + "\n# A comment.\n")
@@ -185,27 +190,25 @@ NEW_BENCHMARK = {"task": "story", "data": {"builtin": {"events": 3, "seed": 1}},
 MIDDLE_CELLS = [f"{cell}/middle" for cell in TRAINED]
 
 
-def spec(stage: str, *names: str) -> set[str]:
-    return {f"spec/{stage}/{name}" for name in names}
-
-
-JUDGED_ANEW = spec("judge", "judge") | spec("score", "score") | {"judge"} | of("score", *CELLS) | leaves_of(CELLS)
-SHOWN_ANEW = spec("table", "gap") | spec("figure", "gap") | leaves("gap")
+JUDGED_ANEW = {"judge"} | rescored(CELLS)
+SHOWN_ANEW = leaves("gap")
+TESTED_ANEW = of("selftest", "easy", "hard")
 EXTRA = {"models": ["large"], "mixes": ["short"], "benchmarks": ["hard"], "plot": "accuracy_by_mix", "caption": "Extra."}
 HALF = {"parts": {"long": 0.5, "short": 0.5}}
 MIDDLE = (
     of("problems", "middle")
+    | of("selftest", "middle")
     | of("request", *MIDDLE_CELLS)
     | of("evaluate", *TRAINED)
-    | spec("grade", "middle")
     | of("grade", *MIDDLE_CELLS)
     | {"judge"}
     | of("score", *MIDDLE_CELLS)
+    | {"audit"}
     | SHOWN_ANEW
 )
 REMIXED = of("mix", "mixed") | retrained(ON_MIXED)
 CAP_OF_HARD = of("request", *HARD) | of("evaluate", *TRAINED) | regraded(HARD)
-GRADER_OF_EASY = spec("grade", "easy") | regraded(EASY)
+GRADER_OF_EASY = of("selftest", "easy") | regraded(EASY)
 
 ROWS = [
     # Training keys.
@@ -243,7 +246,7 @@ ROWS = [
     Row("mix size", set_key("mixes", "mixed", "size", value=20), of("mix", "mixed"), runs=REMIXED),
     Row("mix seed", set_key("mixes", "mixed", "seed", value=3), of("mix", "mixed"), runs=REMIXED),
     Row("a re-mix that comes out the same", set_key("mixes", "short", "seed", value=3), of("mix", "short")),
-    Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), spec("figure", "gap") | of("figure", "gap")),
+    Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), of("figure", "gap")),
     # Benchmark keys.
     Row("generation cap", set_key("benchmarks", "hard", "max_tokens", value=60), CAP_OF_HARD),
     Row(
@@ -255,7 +258,7 @@ ROWS = [
     Row(
         "problems",
         set_key("benchmarks", "hard", "data", "builtin", "seed", value=1),
-        of("problems", "hard") | of("evaluate", *TRAINED) | regraded(HARD),
+        of("problems", "hard") | of("selftest", "hard") | of("evaluate", *TRAINED) | regraded(HARD),
     ),
     Row(
         "task file",
@@ -263,22 +266,27 @@ ROWS = [
         of("request", *CELLS) | of("evaluate", *ALL) | regraded(CELLS),
     ),
     # Judge keys.
-    Row("judge model", set_key("grid", "judge", "model", value="other"), JUDGED_ANEW),
-    Row("judge reply length", set_key("grid", "judge", "max_tokens", value=5), JUDGED_ANEW),
+    Row("judge model", set_key("judge", "model", value="other"), JUDGED_ANEW),
+    Row("judge reply length", set_key("judge", "max_tokens", value=5), JUDGED_ANEW),
+    Row("judge sampling", set_key("judge", "sampling", value={"temperature": 0.5}), JUDGED_ANEW),
+    Row("judge preset", several(drop("judge", "prompt"), set_key("judge", "preset", value="compass-verifier")), JUDGED_ANEW),
+    Row("judge's words", set_key("judge", "replies", value={"correct": ["True"], "incorrect": ["Well"]}), JUDGED_ANEW),
+    Row("judge policy", set_key("judge", "policy", value="all"), JUDGED_ANEW),
+    Row("judge policy, the default written out", set_key("judge", "policy", value="undecided"), set()),
     Row("judge prompt", append("config/stub/prompts/judge.txt", "Be strict.\n"), JUDGED_ANEW),
-    Row("no judge", set_key("grid", "judge", value={"backend": "none"}), JUDGED_ANEW),
-    Row("judge address", set_key("grid", "judge", "base_url", value="http://127.0.0.1:1/v1"), set()),
-    Row("judge hardware", set_key("grid", "judge", "size", value="big"), set()),
+    Row("no judge", lambda project: project.edit("judge", lambda _: {"backend": "none"}), JUDGED_ANEW),
+    Row("judge address", set_key("judge", "base_url", value="http://127.0.0.1:1/v1"), set()),
+    Row("judge hardware", set_key("judge", "size", value="big"), set()),
     # Statistics, plots, captions, hardware.
     Row(
         "resamples",
         set_key("grid", "statistics", "resamples", value=300),
-        spec("table", "gap", "accuracy") | leaves("gap", "accuracy"),
+        leaves("gap", "accuracy"),
     ),
-    Row("plot kind", set_key("experiments", "gap", "plot", value="accuracy_by_mix"), spec("figure", "gap") | of("figure", "gap")),
+    Row("plot kind", set_key("experiments", "gap", "plot", value="accuracy_by_mix"), of("figure", "gap")),
     Row("contrast", set_key("experiments", "gap", "contrast", value=["short", "mixed"]), SHOWN_ANEW),
     Row("caption", set_key("experiments", "gap", "caption", value="Another."), set()),
-    Row("student's place on the size axis", set_key("models", "large", "params_b", value=0.02), spec("table", "gap") | leaves("gap")),
+    Row("student's place on the size axis", set_key("models", "large", "params_b", value=0.02), leaves("gap")),
     Row("hardware", set_key("hardware", "tiny", "mem_mb", value=999), set()),
     Row("micro batch", set_key("hardware", "tiny", "micro_batch", value=2), set()),
     Row("hardware size of a student", set_key("models", "small", "size", value="big"), set()),
@@ -290,26 +298,26 @@ ROWS = [
         of("mix", "half") | new_cells("small/half/0", ["easy", "hard"]) | new_cells("large/half/0", ["easy", "hard"]) | SHOWN_ANEW,
     ),
     Row("new benchmark", set_key("benchmarks", "middle", value=NEW_BENCHMARK), MIDDLE),
-    Row("new seed", lambda project: None, SEED_1 | spec("table", "gap", "accuracy"), config=("seeds=[0,1]",)),
+    Row("new seed", lambda project: None, SEED_1, config=("seeds=[0,1]",)),
     Row(
         "new experiment over cells that are there",
         set_key("experiments", "extra", value=EXTRA),
-        spec("table", "extra") | spec("figure", "extra") | leaves("extra"),
+        leaves("extra"),
     ),
     # Something gone: no training, answering or judging, only what showed it.
-    Row("student gone", drop("models", "large"), SHOWN_ANEW),
-    Row("benchmark gone", drop("benchmarks", "hard"), SHOWN_ANEW),
+    Row("student gone", drop("models", "large"), {"audit"} | SHOWN_ANEW),
+    Row("benchmark gone", drop("benchmarks", "hard"), {"audit"} | SHOWN_ANEW),
     Row(
         "mix gone from an experiment",
         set_key("experiments", "accuracy", "mixes", value=["short"]),
-        spec("table", "accuracy") | spec("figure", "accuracy") | leaves("accuracy"),
+        {"audit"} | leaves("accuracy"),
     ),
-    Row("experiment gone", drop("experiments", "accuracy"), set()),
+    Row("experiment gone", drop("experiments", "accuracy"), {"audit"}),
     # Several changes at once, where one makes a batch rerun that the other's cells wait for.
     Row(
         "a new benchmark and other statistics",
         several(set_key("benchmarks", "middle", value=NEW_BENCHMARK), set_key("grid", "statistics", "resamples", value=300)),
-        MIDDLE | spec("table", "accuracy") | leaves("accuracy"),
+        MIDDLE | leaves("accuracy"),
     ),
     Row(
         "one benchmark asked, another graded differently",
@@ -321,12 +329,12 @@ ROWS = [
     Row(
         "one benchmark asked differently, all scored differently",
         several(set_key("benchmarks", "hard", "max_tokens", value=60), lambda project: bump("score")(project)),
-        CAP_OF_HARD | spec("score", "score") | of("score", *CELLS) | leaves_of(CELLS),
+        CAP_OF_HARD | rescored(CELLS),
     ),
     Row(
         "an experiment gone from one table while another's cells are new",
         several(set_key("benchmarks", "middle", value=NEW_BENCHMARK), set_key("experiments", "accuracy", "mixes", value=["short"])),
-        MIDDLE | spec("table", "accuracy") | spec("figure", "accuracy") | leaves("accuracy"),
+        MIDDLE | leaves("accuracy"),
     ),
     # Nothing but appearances.
     Row("comments in the configuration", comment_every_config_file, set()),
@@ -336,8 +344,9 @@ ROWS = [
     Row(
         "a comment in the code of a leaf",
         append("workflow/gapgrid/table.py", "\n# A comment.\n"),
-        spec("table", "gap", "accuracy") | leaves("gap", "accuracy"),
+        leaves("gap", "accuracy"),
     ),
+    Row("a comment in the code of the audit", append("workflow/gapgrid/injections.py", "\n# A comment.\n"), {"audit"}),
     Row(
         "files touched",
         several(
@@ -354,13 +363,15 @@ ROWS = [
     Row("stage train bumped", bump("train"), retrained(TRAINED)),
     Row("stage base bumped", bump("base"), EVERYTHING_AFTER_BASES),
     Row("stage evaluate bumped", bump("evaluate"), of("request", *CELLS) | reanswered(ALL)),
-    Row("stage grade bumped", bump("grade"), spec("grade", "easy", "hard") | regraded(CELLS)),
+    Row("stage selftest bumped", bump("selftest"), TESTED_ANEW),
+    Row("stage grade bumped", bump("grade"), TESTED_ANEW | regraded(CELLS)),
     Row("stage judge bumped", bump("judge"), JUDGED_ANEW),
-    Row("stage score bumped", bump("score"), spec("score", "score") | of("score", *CELLS) | leaves_of(CELLS)),
-    Row("stage figure bumped", bump("figure"), spec("figure", "gap", "accuracy") | of("figure", "gap", "accuracy")),
+    Row("stage score bumped", bump("score"), rescored(CELLS)),
+    Row("stage audit bumped", bump("audit"), {"audit"}),
+    Row("stage figure bumped", bump("figure"), of("figure", "gap", "accuracy")),
     Row("stage mix bumped, mixes the same", bump("mix"), of("mix", "mixed", "short")),
     # An output gone.
-    Row("a score deleted", delete("score/small/short/0/easy/score.json"), of("score", "small/short/0/easy") | leaves("gap", "accuracy")),
+    Row("a score deleted", delete("score/small/short/0/easy/score.json"), rescored(["small/short/0/easy"])),
     Row("samples deleted", delete("grade/large/mixed/0/hard/samples.jsonl"), regraded(["large/mixed/0/hard"])),
     Row("a figure deleted", delete("figures/gap.svg"), of("figure", "gap")),
     Row("a student deleted to make room", delete("train/large/mixed/0/model"), set()),
@@ -374,20 +385,13 @@ def test_change_reruns_exactly(built: Project, row: Row) -> None:
     if not row.expected:
         return  # the plan itself was empty: nothing to run, nothing left to do
     wanted = row.expected if row.runs is None else row.runs
-    ran = built.jobs(config=row.config)
-    if of("mix", "mixed", "short") <= row.expected:
-        # Two checkpoints in one run: Snakemake was seen, seldom, to leave a job for the next call, or to run an
-        # `evaluate` that finds all its answers. A second call must end with everything done, and nothing else run.
-        ran |= built.jobs(config=row.config)
-        assert all(job.startswith("evaluate/") for job in ran - wanted)
-        wanted |= ran - wanted
-    assert ran == wanted
+    assert built.jobs(config=row.config) == wanted
     assert built.is_done(config=row.config)
 
 
 def test_adding_a_seed_and_dropping_it_again(built: Project) -> None:
     built.jobs(config=("seeds=[0,1]",))
-    shown_anew = spec("table", "gap", "accuracy") | leaves("gap", "accuracy")
+    shown_anew = {"audit"} | leaves("gap", "accuracy")
     assert built.plan() == shown_anew
     built.jobs()
     assert built.plan(config=("seeds=[0,1]",)) == shown_anew
@@ -398,7 +402,7 @@ def test_benchmark_gone_and_back_needs_no_student(built: Project) -> None:
     drop("benchmarks", "hard")(built)
     built.jobs()
     built.path("config/stub/benchmarks.yaml").write_text(text)
-    assert built.plan() == SHOWN_ANEW
+    assert built.plan() == {"audit"} | SHOWN_ANEW
 
 
 def test_moved_folder_is_still_fresh(built: Project, tmp_path: Path) -> None:
@@ -417,4 +421,4 @@ def test_new_benchmark_generates_only_its_own_answers(built: Project) -> None:
 def test_judge_asks_only_what_the_ledger_lacks(built: Project) -> None:
     set_key("benchmarks", "easy", "grader", value="boxed_or_last_number")(built)
     built.jobs()
-    assert "0 not in the ledger" in built.path("logs/stub/judge.log").read_text()
+    assert "0 calls in 0 load(s) of the judge" in built.path("logs/stub/judge.log").read_text()

@@ -243,8 +243,9 @@ def options_of(row: dict[str, Any]) -> "Options":
     unit = row.get("unit")
     found = unit_of(f" {clean(unit)}") if isinstance(unit, str) else None
     try:
-        tolerance = abs(Fraction(str(row.get("tolerance", row.get("error")))))
-    except (ValueError, ZeroDivisionError):
+        # Through a float, which has no exponent that takes for ever.
+        tolerance = abs(Fraction(str(float(str(row.get("tolerance", row.get("error")))))))
+    except (ValueError, OverflowError):
         tolerance = Fraction(0)
     problem = str(row.get("problem") or "")
     is_ordered = row.get("is_multiple_answer") is False or asks_in_order(problem)

@@ -2,10 +2,13 @@
 
 import argparse
 import csv
+import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from gapgrid import config
+from gapgrid import config, manifest
 from gapgrid.grid import Grid
 from gapgrid.records import InputError
 
@@ -55,8 +58,77 @@ def summary(args: argparse.Namespace) -> int:
         if guess:
             share, questions = 100 * float(guess["estimate"]), guess["n_questions"]
             console.print(f"best constant guess {share:.1f} %; {seeds} training seed(s), {questions} questions")
+    for line in _judge_lines(results / "judge" / "round.json"):
+        print(line)
     print(f"results: {results}/  figures: {results}/figures/  report: {results}/report.html")
     return 0
+
+
+def audit_sample(args: argparse.Namespace) -> int:
+    """Label a sample of graded answers by hand, blind, in the terminal; goes on where it was left."""
+    from gapgrid import labelling
+
+    config.load(args.grid, _overrides(args))
+    return labelling.sample(args.results / args.grid, args.labels or Path("labels") / f"{args.grid}.jsonl", args.n, args.seed)
+
+
+def audit_report(args: argparse.Namespace) -> int:
+    """Print the false-accept and false-reject rates of rules and judge that the labels of a grid show."""
+    from rich.console import Console
+
+    from gapgrid import labelling
+
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    return labelling.report(args.labels or Path("labels") / f"{args.grid}.jsonl", console)
+
+
+def judges(args: argparse.Namespace) -> int:
+    """List the judges in a grid's verdict ledger; compare two of them, or forget what one left unparsed."""
+    from gapgrid.ledger import Ledger
+
+    path = args.results / args.grid / "judge" / "verdicts.sqlite"
+    with Ledger(path, must_exist=True, read_only=args.forget_unparsed is None) as ledger:
+        known = {digest for digest, _, _ in ledger.judges()}
+        for digest in [*(args.compare or ()), *([args.forget_unparsed] if args.forget_unparsed else [])]:
+            if digest not in known:
+                raise InputError(f"{path}: no judge '{digest}', expected one of {', '.join(sorted(known)) or 'none'}")
+        if args.forget_unparsed:
+            print(f"{ledger.forget_unparsed(args.forget_unparsed)} unparsed verdicts forgotten; the next run asks for them again")
+        for digest, n_verdicts, who in ledger.judges():
+            print(f"{digest}  {n_verdicts} verdicts  {who}")
+        if args.compare:
+            found = ledger.compare(*args.compare)
+            print(f"{found.n_agree} pairs agree, {found.n_disagree} disagree, {found.n_unparsed} unparsed by one of them")
+            for pair, first, second in found.disagreeing:
+                print(json.dumps({**pair._asdict(), args.compare[0]: first, args.compare[1]: second}, ensure_ascii=True))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write summary_results_{task}.json and problematic_instances_{task}.json per training cell, as the paper's scripts do."""
+    from gapgrid import exports
+    from gapgrid.grid import all_cells
+
+    grid = config.load(args.grid, _overrides(args))
+    tasks = {name: entry["task"] for name, entry in grid["benchmarks"].items()}
+    written = exports.export_grid(args.results / args.grid, all_cells(grid), args.out, tasks)
+    print(f"{len(written)} files written to {args.out}/")
+    return 0 if written else 1
+
+
+def _judge_lines(stamp: Path) -> Iterator[str]:
+    """What the judge was asked and what it was spared, if it has run."""
+    if not stamp.is_file():
+        return
+    found = manifest.read(stamp)
+    facts = found["facts"]
+    yield (
+        f"grading: {facts['n']} answers, {facts['n_accepted']} accepted by rules, {facts['n_no_answer']} without an answer, "
+        f"{facts['n_pending'] - facts['n_asked']} rejected decisively, {facts['n_asked']} left open"
+    )
+    if found["spec"]["judge"]["engine"]["name"] != "none":
+        n_saved = facts["n_asked"] - facts["n_unique"]
+        yield f"judge: {facts['n_unique']} calls for {facts['n_asked']} open answers, {n_saved} saved as seen before"
 
 
 Column = tuple[str, str, str]
@@ -89,16 +161,35 @@ def _overrides(args: argparse.Namespace) -> dict[str, list[int]]:
     return {"seeds": args.seeds} if args.seeds else {}
 
 
+def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    """A command about one grid."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=(work.__doc__ or "").split(";")[0].rstrip("."), description=work.__doc__
+    )
+    parser.add_argument("grid", help="a folder of config/")
+    parser.add_argument("--seeds", type=int, nargs="+", help="the seeds given to snakemake by --config, if any")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default results)")
+    parser.set_defaults(work=work)
+    return parser
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; an `InputError` is one message and exit status 1."""
     parser = argparse.ArgumentParser(prog="gapgrid", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, work in (("verify", verify), ("summary", summary)):
-        command = commands.add_parser(name, help=(work.__doc__ or "").split(";")[0].rstrip("."), description=work.__doc__)
-        command.add_argument("grid", help="a folder of config/")
-        command.add_argument("--seeds", type=int, nargs="+", help="the seeds given to snakemake by --config, if any")
-        command.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default results)")
-        command.set_defaults(work=work)
+    _command(commands, "verify", verify)
+    _command(commands, "summary", summary)
+    _command(commands, "export", export).add_argument("--out", type=Path, required=True, help="folder to write to")
+    of_judges = _command(commands, "judges", judges)
+    of_judges.add_argument("--compare", nargs=2, metavar="JUDGE", help="two digests: print the pairs on which they disagree, as JSON lines")
+    of_judges.add_argument("--forget-unparsed", metavar="JUDGE", help="a digest: have its unparsed pairs judged again by the next run")
+    audit = commands.add_parser("audit", help="Label graded answers by hand, and what the labels say")
+    audits = audit.add_subparsers(dest="part", required=True, metavar="PART")
+    sample = _command(audits, "sample", audit_sample)
+    sample.add_argument("-n", type=int, default=200, help="how many pairs to draw (default 200)")
+    sample.add_argument("--seed", type=int, default=0, help="seed of the draw (default 0)")
+    for command in (sample, _command(audits, "report", audit_report)):
+        command.add_argument("--labels", type=Path, help="the file of labels (default labels/<grid>.jsonl)")
     args = parser.parse_args(argv)
     try:
         return int(args.work(args))

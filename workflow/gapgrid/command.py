@@ -13,11 +13,9 @@ from gapgrid.records import InputError
 
 
 def stage_parser(name: str, purpose: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m gapgrid.<name>` that takes the stage's spec as JSON, or as a spec file's first line."""
+    """A parser for `python -m gapgrid.<name>` that takes the stage's spec as JSON."""
     parser = argparse.ArgumentParser(prog=f"python -m gapgrid.{name}", description=purpose)
-    spec = parser.add_mutually_exclusive_group(required=True)
-    spec.add_argument("--spec", type=json.loads, help="what fixes the result, as JSON")
-    spec.add_argument("--spec-file", type=read_spec, dest="spec", help="a file whose first line is that JSON")
+    parser.add_argument("--spec", type=json.loads, required=True, help="what fixes the result, as JSON")
     return parser
 
 

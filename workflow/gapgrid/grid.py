@@ -22,9 +22,11 @@ VERSIONS = {
     "problems": 1,
     "request": 1,
     "evaluate": 1,
-    "grade": 2,
-    "judge": 2,
-    "score": 1,
+    "selftest": 1,
+    "grade": 3,
+    "judge": 3,
+    "score": 2,
+    "audit": 1,
     "table": 1,
     "figure": 1,
 }
@@ -47,7 +49,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mix": {"by": "rows", "seed": 0},
     "benchmark": {"repeats": 1, "sampling": {}, "columns": {}},
     "source": {"columns": {}, "split": "train"},
-    "judge": {"max_tokens": 20, "prompt": "judge.txt"},
+    "adopted": {"adapter": False},
+    "judge": {"policy": "undecided", "sampling": {"temperature": 0}, "dtype": "auto", "verdict": "first_word"},
 }
 
 # Which locked packages decide what an engine computes.
@@ -56,7 +59,13 @@ ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "hf": ("lm_eval", "torch", "transformers"),
     "stub": (),
 }
-JUDGE_PACKAGES: dict[str, tuple[str, ...]] = {"hf": ("torch", "transformers"), "openai": (), "none": (), "stub": ()}
+JUDGE_PACKAGES: dict[str, tuple[str, ...]] = {
+    "vllm": ("torch", "transformers", "vllm"),
+    "hf": ("torch", "transformers"),
+    "openai": (),
+    "none": (),
+    "stub": (),
+}
 
 
 class TrainingCell(NamedTuple):
@@ -173,8 +182,15 @@ def base_spec(grid: Grid, model: str, seed: int) -> str:
     )
 
 
-def train_spec(grid: Grid, model: str, seed: int) -> str:
-    """Of one student after training; what it is trained on comes in as a file."""
+def is_adopted(grid: Grid, model: str, mix: str, seed: int) -> bool:
+    """Whether a published checkpoint stands in for training."""
+    return f"{model}/{mix}/{seed}" in grid["adopted"]
+
+
+def train_spec(grid: Grid, model: str, mix: str, seed: int) -> str:
+    """Of one student after training; what it is trained on comes in as a file. Of an adopted one, which checkpoint it is."""
+    if is_adopted(grid, model, mix, seed):
+        return spec("train", adopted=off_default("adopted", grid["adopted"][f"{model}/{mix}/{seed}"]))
     return spec(
         "train",
         recipe=_recipe(grid, grid["models"][model]["recipe"]),
@@ -205,20 +221,37 @@ def grade_spec(grid: Grid, benchmark: str) -> str:
     return spec("grade", grader=grid["benchmarks"][benchmark]["grader"])
 
 
+def selftest_spec(grid: Grid, benchmark: str) -> str:
+    """Of the grader's test on one benchmark's own reference answers: it tests the rule step as it stands."""
+    return spec("selftest", grade=VERSIONS["grade"], grader=grid["benchmarks"][benchmark]["grader"])
+
+
 def judge_identity(grid: Grid) -> dict[str, Any]:
-    """What a verdict depends on besides the pair itself: never where the judge runs."""
-    entry = off_default("judge", grid["judge"], "base_url", "size", "backend")
-    return {"engine": _engine(grid, grid["judge"]["backend"], JUDGE_PACKAGES), "version": VERSIONS["judge"], **entry}
+    """What a verdict depends on besides the pair and the prompt: never where the judge runs, nor which pairs it sees."""
+    judge = grid["judge"]
+    if judge["backend"] == "none":
+        return {"engine": {"name": "none"}}
+    entry = off_default("judge", judge, "base_url", "size", "backend", "policy", "prompt")
+    return {"engine": _engine(grid, judge["backend"], JUDGE_PACKAGES), "version": VERSIONS["judge"], **entry}
+
+
+def _judged(grid: Grid) -> dict[str, Any]:
+    return {"judge": judge_identity(grid), **{key: value for key, value in off_default("judge", grid["judge"]).items() if key == "policy"}}
 
 
 def judge_spec(grid: Grid) -> str:
-    """Of the judge. The pairs come in as files."""
-    return spec("judge", judge=judge_identity(grid))
+    """Of the judge, and which answers it sees. The pairs come in as files."""
+    return spec("judge", **_judged(grid))
 
 
 def score_spec(grid: Grid) -> str:
     """Of how a cell is scored: the judge whose verdicts are read."""
-    return spec("score", judge=judge_identity(grid))
+    return spec("score", **_judged(grid))
+
+
+def audit_spec(grid: Grid) -> str:
+    """Of the audit: its list of cells, so that one cell less re-runs it."""
+    return spec("audit", cells=all_cells(grid))
 
 
 def table_spec(grid: Grid, experiment: str) -> str:

@@ -7,32 +7,11 @@ from typing import Any
 
 from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
+from gapgrid.judging import NO_ANSWER, is_judged, verdict_rows
 from gapgrid.ledger import Ledger, judge_digest, pair_key, pair_of
 from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_json, write_jsonl
 
-NO_ANSWER = "no_answer"
 CELL = ("model", "mix", "seed", "benchmark")
-
-
-def verdict_rows(samples: list[Row], graded: list[Row], judged: dict[tuple[int, int], tuple[str, str]]) -> list[Row]:
-    """One row a sample: its verdict, who gave it (`by`: a rule, `judge`, `rules` for a rejection by rules alone) and the judge's words.
-
-    `judged` maps (doc_id, repeat) to a verdict and the judge's reply.
-    """
-    rows = []
-    for sample, grade in zip(samples, graded, strict=True):
-        place = (sample["doc_id"], sample["repeat"])
-        raw = None
-        if grade["answer"] is None:
-            verdict, by = NO_ANSWER, grade["rule"]
-        elif grade["rule_correct"]:
-            verdict, by = "correct", grade["rule"]
-        elif place in judged:
-            (verdict, raw), by = judged[place], "judge"
-        else:
-            verdict, by = "incorrect", "rules"
-        rows.append({"doc_id": place[0], "repeat": place[1], "verdict": verdict, "by": by, "raw": raw})
-    return rows
 
 
 def ratio(part: int, whole: int) -> float | None:
@@ -44,7 +23,8 @@ def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: 
     """Counts and rates of one cell.
 
     acc_rule counts what rules accepted. acc_judged adds the judge's verdicts and leaves unparsed ones out of both sides
-    (null without a judge). acc is acc_judged where there is a judge, else acc_rule. acc_finished is acc among the
+    (null without a judge; n_undecided then counts the answers that only a judge could tell, taken as wrong). acc is
+    acc_judged where there is a judge, else acc_rule. acc_finished is acc among the
     answers that ended by themselves. acc_best_guess is what always giving the most frequent reference answer scores.
     """
     golds = Counter({row["doc_id"]: row["gold"] for row in graded}.values())
@@ -62,7 +42,9 @@ def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: 
         "n_no_answer": sum(row["verdict"] == NO_ANSWER for row in verdicts),
         "n_truncated": len(finished) - sum(finished),
         "n_pending": sum(row["answer"] is not None and not row["rule_correct"] for row in graded),
+        "n_rejected": sum(row["rejected_by"] is not None for row in graded),
         "n_judged": sum(row["by"] == "judge" for row in verdicts),
+        "n_undecided": sum(row["by"] == "undecided" for row in verdicts),
         "n_unparsed": len(counted) - sum(counted),
         "n_rule_timeout": sum(row["rule"] == "rule_timeout" for row in graded),
         "n_rule_crash": sum(row["rule"] == "rule_crash" for row in graded),
@@ -81,18 +63,18 @@ def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: 
     }
 
 
-def read_verdicts(args: Namespace, pending: list[Row]) -> dict[tuple[int, int], tuple[str, str]]:
-    """The judge's verdicts on the cell's pending answers; an `InputError` says how to get missing ones."""
+def read_verdicts(args: Namespace, asked: list[Row]) -> dict[tuple[int, int], tuple[str, str]]:
+    """The judge's verdicts on the cell's answers that it was asked about; an `InputError` says how to get missing ones."""
     template = args.prompt.read_text(encoding="utf-8") if args.prompt else ""
     judge = judge_digest(args.spec["judge"], template)
     path = args.stamp.parent / "verdicts.sqlite"
     rebuild = f"get them with: snakemake --forcerun {args.stamp} -- {args.stamp}, then run again"
     try:
-        with Ledger(path, must_exist=True) as ledger:
+        with Ledger(path, read_only=True) as ledger:
             known = ledger.verdicts(judge)
     except InputError as error:
         raise InputError(f"{error}; {rebuild}") from None
-    found = {(row["doc_id"], row["repeat"]): known.get(pair_key(judge, pair_of(row))) for row in pending}
+    found = {(row["doc_id"], row["repeat"]): known.get(pair_key(judge, pair_of(row))) for row in asked}
     lacking = sum(verdict is None for verdict in found.values())
     if lacking:
         raise InputError(f"{path}: lacks {lacking} verdicts of judge {judge}; {rebuild}")
@@ -104,7 +86,8 @@ def work(args: Namespace) -> None:
     folder = args.grade_manifest.parent
     samples, graded, pending = (read_jsonl(folder / f"{name}.jsonl") for name in ("samples", "graded", "pending"))
     has_judge = args.spec["judge"]["engine"]["name"] != "none"
-    judged = read_verdicts(args, pending) if has_judge else {}
+    asked = [row for row in pending if is_judged(row, args.spec.get("policy", "undecided"))]
+    judged = read_verdicts(args, asked) if has_judge else {}
     verdicts = verdict_rows(samples, graded, judged)
     out = args.manifest.parent
     write_jsonl(out / "verdicts.jsonl", verdicts)

@@ -39,10 +39,11 @@ def expected(grid: g.Grid, results: Path) -> Iterator[Expected]:
         yield Expected(results / f"mixes/{mix}/manifest.json", g.mix_spec(grid, mix))
     for benchmark in sorted({cell.benchmark for cell in cells}):
         yield Expected(results / f"problems/{benchmark}/manifest.json", g.problems_spec(grid, benchmark))
+        yield Expected(results / f"selftest/{benchmark}/manifest.json", g.selftest_spec(grid, benchmark))
     for model, seed in bases:
         yield Expected(results / f"train/{model}/none/{seed}/manifest.json", g.base_spec(grid, model, seed))
     for model, mix, seed in trained:
-        yield Expected(results / f"train/{model}/{mix}/{seed}/manifest.json", g.train_spec(grid, model, seed))
+        yield Expected(results / f"train/{model}/{mix}/{seed}/manifest.json", g.train_spec(grid, model, mix, seed))
     for model, mix, seed in training_cells:
         yield Expected(results / f"evaluate/{model}/{mix}/{seed}/manifest.json", g.evaluate_spec(grid))
     for cell in cells:
@@ -50,6 +51,7 @@ def expected(grid: g.Grid, results: Path) -> Iterator[Expected]:
     yield Expected(results / "judge/round.json", g.judge_spec(grid))
     for cell in cells:
         yield Expected(results / "score" / "/".join(map(str, cell)) / "manifest.json", g.score_spec(grid))
+    yield Expected(results / "audit/manifest.json", g.audit_spec(grid))
     for experiment in grid["experiments"]:
         yield Expected(results / f"tables/{experiment}.manifest.json", g.table_spec(grid, experiment))
         yield Expected(results / f"figures/{experiment}.manifest.json", g.figure_spec(grid, experiment))
@@ -98,10 +100,13 @@ def _store_problems(path: Path, content: dict[str, Any]) -> Iterator[str]:
         except InputError as error:
             yield str(error)
     elif content["stage"] == "judge" and facts.get("n_verdicts"):
-        with Ledger(path.parent / "verdicts.sqlite", must_exist=True) as ledger:
-            kept = sorted((key, *verdict) for key, verdict in ledger.verdicts(facts["judge"]).items())
-        if sha256_text(canonical(kept)) != facts["verdicts_sha256"]:
-            yield f"{path.parent / 'verdicts.sqlite'}: verdicts differ from the stamp"
+        try:
+            with Ledger(path.parent / "verdicts.sqlite", read_only=True) as ledger:
+                kept = sorted((key, *verdict) for key, verdict in ledger.verdicts(facts["judge"]).items())
+            if sha256_text(canonical(kept)) != facts["verdicts_sha256"]:
+                yield f"{path.parent / 'verdicts.sqlite'}: verdicts differ from the stamp"
+        except InputError as error:
+            yield str(error)
 
 
 def _difference(made: dict[str, Any], now: dict[str, Any]) -> str:

@@ -11,15 +11,22 @@ from pathlib import Path
 sys.path.insert(0, str(workflow.basedir))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
+import repairs
 from gapgrid import config as settings
 from gapgrid import grid as cells_of
 from gapgrid.records import InputError
+
+repairs.mend()
 
 try:
     GRID = settings.load(config.get("grid", "paper"), config)
 except InputError as error:
     raise WorkflowError(f"the grid's configuration is wrong\n{error}") from None
+
+for warning in settings.warnings(GRID) if workflow.is_main_process else []:
+    logger.warning(warning)
 
 CELLS = cells_of.all_cells(GRID)
 CELL_PATHS = ["/".join(map(str, cell)) for cell in CELLS]
@@ -77,11 +84,15 @@ def base_spec(wildcards):
 
 
 def train_spec(wildcards):
-    return cells_of.train_spec(GRID, wildcards.model, int(wildcards.seed))
+    return cells_of.train_spec(GRID, wildcards.model, wildcards.mix, int(wildcards.seed))
 
 
 def problems_spec(wildcards):
     return cells_of.problems_spec(GRID, wildcards.benchmark)
+
+
+def selftest_spec(wildcards):
+    return cells_of.selftest_spec(GRID, wildcards.benchmark)
 
 
 def request_spec(wildcards):
@@ -92,12 +103,25 @@ def evaluate_spec(wildcards):
     return cells_of.evaluate_spec(GRID)
 
 
-def named_spec(wildcards):
-    """Of the stages below a batch of cells: a benchmark's grading, an experiment's table or figure, the judge, the score."""
-    if wildcards.stage in GRID_SPECS:
-        return GRID_SPECS[wildcards.stage](GRID)
-    return NAMED_SPECS[wildcards.stage](GRID, wildcards.name)
+def grade_spec(wildcards):
+    return cells_of.grade_spec(GRID, wildcards.benchmark)
 
 
-GRID_SPECS = {"judge": cells_of.judge_spec, "score": cells_of.score_spec}
-NAMED_SPECS = {"grade": cells_of.grade_spec, "table": cells_of.table_spec, "figure": cells_of.figure_spec}
+def judge_spec(wildcards):
+    return cells_of.judge_spec(GRID)
+
+
+def score_spec(wildcards):
+    return cells_of.score_spec(GRID)
+
+
+def audit_spec(wildcards):
+    return cells_of.audit_spec(GRID)
+
+
+def table_spec(wildcards):
+    return cells_of.table_spec(GRID, wildcards.experiment)
+
+
+def figure_spec(wildcards):
+    return cells_of.figure_spec(GRID, wildcards.experiment)

@@ -36,6 +36,7 @@ rule evaluate:
         tasks=ancient(tasks_of),
         problems=ancient(requests_of(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl")),
         manifests=requests_of(f"{RESULTS}/problems/{{benchmark}}/manifest.json"),
+        tested=ancient(requests_of(f"{RESULTS}/selftest/{{benchmark}}/manifest.json")),
     output:
         f"{RESULTS}/evaluate/{TRAINING_CELL}/manifest.json",
     log:

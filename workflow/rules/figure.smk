@@ -12,7 +12,7 @@ rule figure:
     """Draw {wildcards.experiment}."""
     input:
         estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
-        spec=f"{RESULTS}/specs/figure/{{experiment}}.spec",
+        code=code_of("figure"),
     output:
         pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
         svg=report(
@@ -26,5 +26,7 @@ rule figure:
         f"{LOGS}/figure/{{experiment}}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        spec=figure_spec,
     shell:
-        "python -m gapgrid.figure --spec-file {input.spec} {input.estimates} {output.pdf} {output.svg} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.figure --spec {params.spec:q} {input.estimates} {output.pdf} {output.svg} {output.manifest} > {log} 2>&1"

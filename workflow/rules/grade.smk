@@ -16,7 +16,6 @@ rule grade:
         request=f"{RESULTS}/requests/{CELL}.spec",
         problems=ancient(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl"),
         problems_manifest=f"{RESULTS}/problems/{{benchmark}}/manifest.json",
-        spec=f"{RESULTS}/specs/grade/{{benchmark}}.spec",
     output:
         samples=f"{RESULTS}/grade/{CELL}/samples.jsonl",
         graded=f"{RESULTS}/grade/{CELL}/graded.jsonl",
@@ -26,5 +25,7 @@ rule grade:
         f"{LOGS}/grade/{CELL}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        spec=grade_spec,
     shell:
-        "python -m gapgrid.grade --spec-file {input.spec} {input.train} {input.stamp} {input.request} {input.problems} {input.problems_manifest} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.grade --spec {params.spec:q} {input.train} {input.stamp} {input.request} {input.problems} {input.problems_manifest} {output.manifest} > {log} 2>&1"

@@ -10,9 +10,7 @@ def task_file(wildcards):
 
 def judge_prompt(wildcards):
     """The judge's prompt file, as a tracked input; none without a judge."""
-    if GRID["judge"]["backend"] == "none":
-        return []
-    return f"{GRID['folder']}/prompts/{GRID['judge'].get('prompt', 'judge.txt')}"
+    return GRID["judge"]["prompt"] if GRID["judge"]["backend"] != "none" else []
 
 
 def table_files(wildcards):
@@ -29,19 +27,6 @@ def cell_files(wildcards):
         f"{RESULTS}/{{file}}",
         file=[f"score/{cell}/score.json" for cell in CELL_PATHS] + [f"grade/{cell}/samples.jsonl" for cell in CELL_PATHS],
     )
-
-
-# ---- spec ----
-
-
-LEAF_CODE = {"table": ["table", "statistics"], "figure": ["figure"]}
-
-
-def spec_files(wildcards):
-    """Files that fix the result as well. Tables and figures are cheap, so they follow their code; nothing else does."""
-    if wildcards.stage in ("judge", "score"):
-        return judge_prompt(wildcards)
-    return [f"workflow/gapgrid/{module}.py" for module in LEAF_CODE.get(wildcards.stage, [])]
 
 
 # ---- source ----
@@ -71,6 +56,11 @@ def mix_manifests(wildcards):
 # ---- train ----
 
 
+def graders_tested(wildcards):
+    """No student is made before the grader has passed on every benchmark of the grid."""
+    return expand(f"{RESULTS}/selftest/{{benchmark}}/manifest.json", benchmark=sorted({cell.benchmark for cell in CELLS}))
+
+
 def base_inputs(key):
     """Inputs that only tiny students have: they are pretrained here."""
     paths = {
@@ -96,8 +86,16 @@ def base_of(name):
     return of_cell
 
 
+def is_adopted(wildcards):
+    return cells_of.is_adopted(GRID, wildcards.model, wildcards.mix, int(wildcards.seed))
+
+
 def mix_digest(wildcards):
-    return checkpoints.mix.get(mix=wildcards.mix).output.digest
+    return [] if is_adopted(wildcards) else checkpoints.mix.get(mix=wildcards.mix).output.digest
+
+
+def mix_data(wildcards):
+    return [] if is_adopted(wildcards) else f"{RESULTS}/mixes/{wildcards.mix}/train.jsonl"
 
 
 # ---- evaluate ----
@@ -135,7 +133,12 @@ def judge_url(wildcards):
     return GRID["judge"].get("base_url", "none")
 
 
-# ---- table ----
+# ---- table, figure ----
+
+
+def code_of(*modules):
+    """Leaves are cheap, so they follow their code; no other stage does."""
+    return [f"workflow/gapgrid/{module}.py" for module in modules]
 
 
 def scores_of(name):

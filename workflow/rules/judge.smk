@@ -1,15 +1,14 @@
-# The judge: every pending pair of the grid that the ledger lacks, in one load.
+# The judge: every answer of the grid that rules leave open and the ledger lacks, in one load.
 #
-# in:  pending.jsonl of every cell; who judges, and with which prompt
+# in:  every cell's graded answers; who judges, and with which prompt
 # out: a stamp. The verdicts go into judge/verdicts.sqlite, which no rule declares and every run adds to.
 
 
 rule judge:
-    """Judge what no rule accepted, each unique pair once."""
+    """Judge what rules leave open, each unique pair once."""
     input:
-        pending=expand(f"{RESULTS}/grade/{{cell}}/pending.jsonl", cell=CELL_PATHS),
-        prompt=ancient(judge_prompt),
-        spec=f"{RESULTS}/specs/judge/judge.spec",
+        grades=expand(f"{RESULTS}/grade/{{cell}}/manifest.json", cell=CELL_PATHS),
+        prompt=judge_prompt,
     output:
         f"{RESULTS}/judge/round.json",
     log:
@@ -17,7 +16,7 @@ rule judge:
     benchmark:
         f"{TIMES}/judge.tsv"
     # A judge on a server, or none, is light work for the machine that plans; one in the job asks for its size.
-    localrule: GRID["judge"]["backend"] != "hf"
+    localrule: GRID["judge"]["backend"] not in ("hf", "vllm")
     conda:
         "../../envs/cpu.yaml"
     threads: judge_hardware("cpus")
@@ -26,5 +25,7 @@ rule judge:
         mem_mb=judge_hardware("mem_mb"),
         runtime=judge_hardware("runtime"),
         judge_url=judge_url,
+    params:
+        spec=judge_spec,
     shell:
-        "python -m gapgrid.judge --spec-file {input.spec} --threads {threads} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.pending} > {log} 2>&1"
+        "python -m gapgrid.judge --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.grades} > {log} 2>&1"

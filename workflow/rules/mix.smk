@@ -4,8 +4,7 @@
 # out: train.jsonl; its digest, which training tracks; a card that says what the mix holds
 #
 # A checkpoint, so that training is decided on after the mix is there: a mix that is made anew and comes out the
-# same to the byte trains nothing. One at a time (the profiles allow one `mixing`): when a second checkpoint ends just
-# while Snakemake takes in the first, it was seen to re-run jobs below the second without need.
+# same to the byte trains nothing.
 
 
 localrules:
@@ -27,8 +26,6 @@ checkpoint mix:
         f"{LOGS}/mix/{{mix}}.log",
     conda:
         "../../envs/cpu.yaml"
-    resources:
-        mixing=1,
     params:
         spec=mix_spec,
     shell:

@@ -13,8 +13,7 @@ rule score:
     input:
         grade=f"{RESULTS}/grade/{CELL}/manifest.json",
         stamp=ancient(f"{RESULTS}/judge/round.json"),
-        prompt=ancient(judge_prompt),
-        spec=f"{RESULTS}/specs/score/score.spec",
+        prompt=judge_prompt,
     output:
         verdicts=f"{RESULTS}/score/{CELL}/verdicts.jsonl",
         score=f"{RESULTS}/score/{CELL}/score.json",
@@ -23,5 +22,7 @@ rule score:
         f"{LOGS}/score/{CELL}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        spec=score_spec,
     shell:
-        "python -m gapgrid.score --spec-file {input.spec} --cell {wildcards.model} {wildcards.mix} {wildcards.seed} {wildcards.benchmark} --prompt {input.prompt} -- {input.grade} {input.stamp} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.score --spec {params.spec:q} --cell {wildcards.model} {wildcards.mix} {wildcards.seed} {wildcards.benchmark} --prompt {input.prompt} -- {input.grade} {input.stamp} {output.manifest} > {log} 2>&1"

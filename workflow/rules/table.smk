@@ -13,7 +13,7 @@ rule table:
     input:
         scores=scores_of("score.json"),
         verdicts=ancient(scores_of("verdicts.jsonl")),
-        spec=f"{RESULTS}/specs/table/{{experiment}}.spec",
+        code=code_of("table", "statistics"),
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
         estimates=report(
@@ -27,5 +27,7 @@ rule table:
         f"{LOGS}/table/{{experiment}}.log",
     conda:
         "../../envs/cpu.yaml"
+    params:
+        spec=table_spec,
     shell:
-        "python -m gapgrid.table --spec-file {input.spec} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"
+        "python -m gapgrid.table --spec {params.spec:q} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"

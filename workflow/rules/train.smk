@@ -10,6 +10,7 @@ rule base:
         tokenizer=base_inputs("tokenizer"),
         corpus=ancient(base_inputs("corpus")),
         manifest=base_inputs("manifest"),
+        tested=ancient(graders_tested),
     output:
         model=directory(f"{RESULTS}/train/{{model}}/none/{{seed}}/model"),
         metrics=f"{RESULTS}/train/{{model}}/none/{{seed}}/metrics.jsonl",
@@ -37,8 +38,9 @@ rule train:
     input:
         base=ancient(base_of("model")),
         base_manifest=base_of("manifest.json"),
-        data=ancient(f"{RESULTS}/mixes/{{mix}}/train.jsonl"),
+        data=ancient(mix_data),
         digest=mix_digest,
+        tested=ancient(graders_tested),
     output:
         model=directory(f"{RESULTS}/train/{TRAINING_CELL}/model"),
         metrics=f"{RESULTS}/train/{TRAINING_CELL}/metrics.jsonl",

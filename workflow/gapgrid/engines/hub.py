@@ -6,6 +6,8 @@ from typing import Any
 
 from gapgrid.records import InputError, Row
 
+SECONDS = 30  # to wait for one reply of the hub
+
 
 def _explained(what: str, error: Exception) -> InputError:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -30,6 +32,29 @@ def files(repository: str, revision: str | None, names: Iterable[str]) -> dict[s
         return {name: Path(hf_hub_download(repository, name, revision=revision)) for name in names}
     except Exception as error:
         raise _explained(f"{repository}@{revision or 'main'}", error) from error
+
+
+class NoHubError(InputError):
+    """The hub itself does not answer, so asking for another repository is of no use."""
+
+
+def commit(kind: str, repository: str, revision: str) -> str:
+    """The commit of a branch or tag; `kind` is model or dataset.
+
+    Raises `NoHubError` where no hub answers, and an `InputError` for a repository that it does not have or not give.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return str(HfApi().repo_info(repository, revision=revision, repo_type=kind, timeout=SECONDS).sha)
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise _explained(f"{kind} {repository}@{revision}", error) from error
+    except Exception as error:  # no network, no such host, a timeout, offline mode: each client library has its own
+        raise NoHubError(
+            f"{_explained(f'{kind} {repository}@{revision}', error)}; run this where the hub can be reached, "
+            "set HF_ENDPOINT to a mirror, and unset HF_HUB_OFFLINE"
+        ) from error
 
 
 def dataset_rows(repository: str, revision: str | None, split: str, configs: list[str] | None) -> list[Row]:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from gapgrid.judging import Prompt
 from gapgrid.records import Row, canonical, sha256_text, write_json, write_jsonl
 from gapgrid.responses import Answer, Question
 
@@ -50,6 +51,8 @@ class Answerer:
 class Judge:
     """True, False or neither, as a hash of the prompt says."""
 
-    def ask(self, prompts: list[str]) -> list[str]:
+    batch_pairs = 16
+
+    def ask(self, prompts: list[Prompt]) -> list[str]:
         """One made-up reply a prompt."""
-        return [("True", "False", "False", "Well")[hashlib.sha256(prompt.encode()).digest()[0] % 4] for prompt in prompts]
+        return [("True", "False", "False", "Well")[hashlib.sha256(canonical(prompt).encode()).digest()[0] % 4] for prompt in prompts]

@@ -1,0 +1,398 @@
+"""config/paper: the cells that its YAML asks for, counted independently, and its benchmarks on the real files."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gapgrid import answers, config, grid, mix, problems, source
+from gapgrid.records import read_jsonl
+
+REPOSITORY = Path(__file__).parents[2]
+PAPER = REPOSITORY / "config" / "paper"
+SHARED = REPOSITORY.parent / "shared" / "data"
+QWEN = SHARED / "tokenizers" / "qwen2.5"
+needs_benchmarks = pytest.mark.skipif(not (SHARED / "benchmarks").is_dir(), reason="the benchmarks' files are not beside the repository")
+needs_qwen = pytest.mark.skipif(not QWEN.is_dir(), reason="the real Qwen2.5 tokenizer is not beside the repository")
+needs_reference = pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="the paper's tables are not beside the repository")
+FILES = {"aime": "aime24", "amc": "amc23", "olympiad": "olympiadbench", "math": "math", "math-500": "math500", "gsm8k": "gsm8k"}
+COUNTS = {"aime": 30, "amc": 40, "olympiad": 675, "math": 5000, "math-500": 500, "gsm8k": 1319}
+SHORT_CONTEXT = 4096  # of Qwen2.5-Math
+CONTEXT = 32768  # of the other Qwen2.5 students, the shortest of the rest
+Cells = set[tuple[str, str, int, str]]
+
+
+@pytest.fixture(scope="module")
+def paper() -> dict[str, Any]:
+    """The paper's grid as the workflow reads it."""
+    return config.load("paper", root=REPOSITORY / "config")
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """One YAML file, read by plain YAML."""
+    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+
+
+def cells_of(folder: Path, experiment: dict[str, Any]) -> Cells:
+    """The cells of one experiment, by its YAML alone."""
+    kinds = ("models", "mixes", "benchmarks")
+    listed = [list(read(folder, kind)) if experiment[kind] == "all" else experiment[kind] for kind in kinds]
+    seeds = read(folder, "grid")["seeds"]
+    return {
+        (model, mix_name, 0 if mix_name == "none" else seed, benchmark) for model, mix_name, benchmark in product(*listed) for seed in seeds
+    }
+
+
+def all_cells(folder: Path) -> Cells:
+    """The cells of all experiments, by their YAML alone."""
+    return set().union(*(cells_of(folder, experiment) for experiment in read(folder, "experiments").values()))
+
+
+# ---- which cells ----
+
+TABLES = ("table1", "table2", "table3", "table7", "table8")
+FIGURES = ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7")
+
+
+def test_there_is_an_experiment_for_each_table_and_figure() -> None:
+    experiments = read(PAPER, "experiments")
+    for name in TABLES + FIGURES:
+        assert name in experiments or {f"{name}-long", f"{name}-large"} <= experiments.keys(), name
+
+
+def test_the_cells_are_those_that_the_yaml_names(paper: dict[str, Any]) -> None:
+    assert {tuple(cell) for cell in grid.all_cells(paper)} == all_cells(PAPER)
+    for name, experiment in read(PAPER, "experiments").items():
+        assert {tuple(cell) for cell in grid.experiment_cells(paper, name)} == cells_of(PAPER, experiment), name
+
+
+def test_there_are_as_many_cells_as_the_paper_needs() -> None:
+    """By hand: students and mixes of one recipe, five benchmarks each unless said otherwise."""
+    trained = {
+        "ten students, four single sources": 10 * 4,
+        "two students, Mix-Long and Mix-Large": 2 * 2,
+        "weights 0.1 to 0.9 without 0.2, both mixes": 8 * 2,
+        "six base students, four single sources": 6 * 4,
+        "two math experts, four single sources": 2 * 4,
+        "two students, both published mixes": 2 * 2,
+        "two students under the published recipe, four sets": 2 * 4,
+    }
+    n_trained = sum(trained.values())
+    # The two math experts answer with 4,096 tokens alone; 1.5B and 1.5B base, four sources each, answer both ways.
+    answered = 5 * n_trained + 2 * 4 * 5
+    # Untouched: ten students on the five and four of them on MATH-500; the 3B base on MATH-500 in place of MATH.
+    untouched = 10 * 5 + 4 + 5
+    cells = all_cells(PAPER)
+    assert len({cell[:3] for cell in cells if cell[1] != "none"}) == n_trained == 104
+    assert len({cell[:3] for cell in cells if cell[1] == "none"}) == 11
+    assert len(cells) == answered + untouched == 619
+
+
+def plan(tmp_path: Path) -> str:
+    """The dry run of the whole paper with no results, whatever the repository holds."""
+    command = [str(Path(sys.executable).parent / "snakemake"), "-n", "all", "--config", "grid=paper", f"results={tmp_path}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300, env={**os.environ})
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def test_the_dry_run_lists_exactly_these_cells(tmp_path: Path) -> None:
+    output = plan(tmp_path)
+    found = re.findall(r"score/([^/\s]+)/([^/\s]+)/(\d+)/([^/\s]+)/score\.json", output)
+    planned = {(model, mix_name, int(seed), benchmark) for model, mix_name, seed, benchmark in found}
+    assert planned == all_cells(PAPER)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
+    wanted = {"evaluate": 115, "train": 104, "grade": 619, "score": 619, "table": 19, "figure": 19, "source": 6, "problems": 11}
+    assert {name: int(jobs[name]) for name in wanted} == wanted
+
+
+NAMES = {
+    "long_cot": "long",
+    "short_cot": "short",
+    "large_teacher": "large",
+    "small_teacher": "small",
+    "mix_long_0.2": "mix-long",
+    "mix_large_0.2": "mix-large",
+    "r1_distill_32b_long_cot": "r1-long",
+}
+
+
+@needs_reference
+def test_each_number_of_the_papers_tables_has_its_cells(switched_on: Path) -> None:
+    cells = all_cells(switched_on)
+    with open(SHARED / "reference" / "paper_tables.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["training_data"].startswith("delta")]
+    for row in rows:
+        for benchmark in ("math", "gsm8k", "aime", "amc", "olympiad"):
+            assert (row["student"].lower(), NAMES[row["training_data"]], 0, benchmark) in cells, row
+    assert len(rows) > 100
+
+
+# ---- what nobody has released ----
+
+MARK = re.compile(r"^( *)#\| ", re.MULTILINE)
+
+
+@pytest.fixture
+def switched_on(tmp_path: Path) -> Path:
+    """A copy of the paper's grid with the arms whose data nobody has released, and files in their place."""
+    folder = Path(shutil.copytree(PAPER, tmp_path / "paper"))
+    for name in ("sources", "mixes", "experiments"):
+        file = folder / f"{name}.yaml"
+        text = MARK.sub(r"\1", file.read_text())
+        assert text != file.read_text()
+        file.write_text(text.replace("path: data/", f"path: {tmp_path}/"))
+    for entry in read(folder, "sources").values():
+        if "path" in entry:
+            Path(entry["path"]).write_text(json.dumps({"problem": "1 + 1", "solution": "2"}) + "\n")
+    return folder
+
+
+def test_what_is_off_is_switched_on_by_its_marks(switched_on: Path) -> None:
+    loaded = config.load("paper", root=switched_on.parent)
+    assert {tuple(cell) for cell in grid.all_cells(loaded)} == all_cells(switched_on)
+    more = all_cells(switched_on) - all_cells(PAPER)
+    assert {mix_name for _, mix_name, _, _ in more} == {"r1-long", "llama-large", "llama-small", "gemma-large", "gemma-small"}
+    assert len(more) == 2 * 5 + 10 * 4 * 5  # two students of Table 3; Table 9
+    assert {"table9-llama", "table9-gemma"} <= loaded["experiments"].keys()
+
+
+def test_the_command_that_switches_it_on_is_the_one_given(tmp_path: Path) -> None:
+    command = next(line for line in (PAPER / "sources.yaml").read_text().splitlines() if line.startswith("#   sed "))
+    folder = Path(shutil.copytree(PAPER, tmp_path / "config" / "paper"))
+    subprocess.run(["bash", "-c", command.removeprefix("#   ")], cwd=tmp_path, check=True)
+    for name in ("sources", "mixes", "experiments"):
+        assert (folder / f"{name}.yaml").read_text() == MARK.sub(r"\1", (PAPER / f"{name}.yaml").read_text())
+
+
+# ---- students, recipes, mixes, hardware ----
+
+
+def test_small_students_are_trained_whole_and_large_ones_by_lora(paper: dict[str, Any]) -> None:
+    for name, student in paper["models"].items():
+        expected = "lora" if student["params_b"] >= 14 else "full"
+        assert student["recipe"] == ("published-mix" if "published" in name else expected), name
+
+
+def test_all_arms_of_a_student_share_one_recipe(paper: dict[str, Any]) -> None:
+    """The confound's students are entries of their own, in families of their own; no other experiment shows them."""
+    other = {name for name, student in paper["models"].items() if student["recipe"] == "published-mix"}
+    for name, experiment in paper["experiments"].items():
+        assert name == "confound" or not other & set(experiment["models"]), name
+    for name in other:
+        twin = paper["models"][name.removesuffix("-published-mix")]
+        assert {**paper["models"][name], "recipe": twin["recipe"], "family": twin["family"]} == twin
+
+
+def test_the_recipes_are_the_papers(paper: dict[str, Any]) -> None:
+    recipes = paper["recipes"]
+    shared = {"epochs": 2, "max_length": 16384}
+    assert recipes["full"] == {"method": "full", "learning_rate": 1e-5, "global_batch": 8, **shared}
+    lora = {"method": "lora", "learning_rate": 1e-4, "global_batch": 4, "warmup_ratio": 0.03, **shared}
+    assert {key: value for key, value in recipes["lora"].items() if key != "lora"} == lora
+    changed = {"global_batch": 80, "max_length": 4096, "batching": "packed"}
+    assert recipes["published-mix"] == {**recipes["full"], **changed}
+
+
+def test_every_job_can_split_its_batch_over_its_cards(paper: dict[str, Any]) -> None:
+    for name, student in paper["models"].items():
+        cards = paper["hardware"][student["size"]]["gpus"]
+        assert paper["recipes"][student["recipe"]]["global_batch"] % cards == 0, name
+
+
+def test_the_mixes_are_as_large_as_one_source_and_hold_the_papers_share(paper: dict[str, Any]) -> None:
+    assert mix.apportion(paper["mixes"]["mix-long"]["parts"], 5383) == {"long": 1077, "short": 4306}
+    assert mix.apportion(paper["mixes"]["mix-large"]["parts"], 4539) == {"large": 908, "small": 3631}
+
+
+@pytest.mark.parametrize(("experiment", "hard", "easy"), [("figure6-long", "long", "short"), ("figure6-large", "large", "small")])
+def test_the_sweep_goes_from_0_to_1(paper: dict[str, Any], experiment: str, hard: str, easy: str) -> None:
+    swept = [paper["mixes"][name]["parts"] for name in paper["experiments"][experiment]["mixes"]]
+    assert [parts.get(hard, 0.0) for parts in swept] == [pytest.approx(tenth / 10) for tenth in range(11)]
+    assert all(parts.keys() <= {hard, easy} for parts in swept)
+
+
+def test_each_source_may_be_a_local_file(tmp_path: Path, run: Callable[..., int]) -> None:
+    folder = Path(shutil.copytree(PAPER, tmp_path / "paper"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"problem": "1 + 1", "solution": "2"}) + "\n")
+    sources = {name: {"path": str(rows), "columns": entry["columns"]} for name, entry in read(folder, "sources").items()}
+    (folder / "sources.yaml").write_text(yaml.safe_dump(sources))
+    loaded = config.load("paper", root=tmp_path)
+    for name in sources:
+        out = tmp_path / "out" / name
+        assert run(source, json.loads(grid.source_spec(loaded, name)), out / "rows.jsonl", out / "manifest.json") == 0
+        found = read_jsonl(out / "rows.jsonl")
+        assert [(row["source"], row["prompt"], row["response"]) for row in found] == [(name, "1 + 1", "2")]
+
+
+def test_every_known_revision_is_a_whole_commit_hash(paper: dict[str, Any]) -> None:
+    for section in ("models", "sources"):
+        for name, entry in paper[section].items():
+            assert re.fullmatch(r"[0-9a-f]{40}|main", entry["revision"]), name
+    known = {(entry["revision"], entry["hub"]) for entry in paper["models"].values() if entry["revision"] != "main"}
+    assert len({revision for revision, _ in known}) == len({hub for _, hub in known})  # none is another student's
+
+
+# ---- benchmarks, on the files of the paper's repository ----
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The paper's grid with its benchmarks' data on local files, nothing else changed but OlympiadBench's count."""
+    root = tmp_path_factory.mktemp("config")
+    folder = Path(shutil.copytree(PAPER, root / "paper"))
+    benchmarks = read(folder, "benchmarks")
+    for name, entry in benchmarks.items():
+        base = name.removesuffix("-4k")
+        entry["data"] = {"path": str(SHARED / "benchmarks" / FILES[base] / "test.jsonl")}
+        entry["rows"] = COUNTS[base]
+    (folder / "benchmarks.yaml").write_text(yaml.safe_dump(benchmarks))
+    return config.load("paper", root=root)
+
+
+@pytest.fixture(scope="module")
+def made(local: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What the stage problems makes of each file."""
+    found = {}
+    for name in FILES:
+        folder = tmp_path_factory.mktemp(name)
+        file = folder / "problems.jsonl"
+        assert problems.main(["--spec", grid.problems_spec(local, name), str(file), str(folder / "manifest.json")]) == 0
+        found[name] = read_jsonl(file)
+    return found
+
+
+def test_the_declared_counts_are_the_papers(paper: dict[str, Any]) -> None:
+    declared = {name: paper["benchmarks"][name]["rows"] for name in FILES}
+    assert declared == {**COUNTS, "olympiad": 674}  # the hub's OlympiadBench has one problem less than the paper's file
+    for name in FILES:
+        twin = paper["benchmarks"].get(f"{name}-4k", paper["benchmarks"][name])
+        assert {**twin, "max_tokens": 16000} == paper["benchmarks"][name]
+
+
+@needs_benchmarks
+def test_each_file_has_the_declared_count_and_another_is_refused(
+    made: dict[str, list[dict[str, Any]]], local: dict[str, Any], tmp_path: Path, run: Callable[..., int]
+) -> None:
+    assert {name: len(rows) for name, rows in made.items()} == COUNTS
+    assert len({row["type"] for row in made["math"]}) == 7
+    spec = {**json.loads(grid.problems_spec(local, "aime")), "rows": 29}
+    assert run(problems, spec, tmp_path / "problems.jsonl", tmp_path / "manifest.json") == 1
+
+
+def graded(rows: list[dict[str, Any]], grader: str, write: Callable[[str], str]) -> list[str]:
+    """The reference answers that are not accepted when a student gives them in the words of `write`."""
+    golds = [answers.answer_in(answers.gold_text(row["gold"])) or answers.gold_text(row["gold"]) for row in rows]
+    said = [answers.extract(write(gold), grader).answer for gold in golds]
+    pairs = [{**row, "pred": f"\\boxed{{{answer}}}"} for row, answer in zip(rows, said, strict=True)]
+    decisions = [decision for decision, _ in answers.grade_pairs(pairs)]
+    return [gold for gold, decision in zip(golds, decisions, strict=True) if not decision.is_correct]
+
+
+@needs_benchmarks
+@pytest.mark.parametrize("name", FILES)
+def test_every_reference_answer_is_accepted_in_a_box(made: dict[str, list[dict[str, Any]]], paper: dict[str, Any], name: str) -> None:
+    grader = paper["benchmarks"][name]["grader"]
+    assert graded(made[name], grader, lambda gold: f"So.\nFinal Answer: \\boxed{{{gold}}}.") == []
+
+
+@needs_benchmarks
+@pytest.mark.parametrize("name", ["aime", "amc"])
+def test_whole_numbers_are_accepted_as_students_write_them(made: dict[str, list[dict[str, Any]]], name: str) -> None:
+    assert graded(made[name], "boxed", lambda gold: f"\\boxed{{{float(gold):g}}}") == []
+
+
+@needs_benchmarks
+def test_gsm8k_takes_the_last_number(made: dict[str, list[dict[str, Any]]]) -> None:
+    assert graded(made["gsm8k"], "boxed_or_last_number", lambda gold: f"First 7, then 8, so it is {gold} in all.") == []
+    assert all("####" not in row["gold"] and re.fullmatch(r"-?[0-9.,]+", row["gold"]) for row in made["gsm8k"])
+
+
+@needs_benchmarks
+def test_the_last_box_of_a_math_solution_is_the_answer_that_math_500_gives(made: dict[str, list[dict[str, Any]]]) -> None:
+    solutions = {row["problem"]: row["gold"] for row in made["math"]}
+    assert [answers.answer_in(solutions[row["problem"]]) for row in made["math-500"]] == [row["gold"] for row in made["math-500"]]
+
+
+# ---- prompts ----
+
+ASKED = (
+    "Solve the following math problem. Present the final answer in the format: Final Answer: \\boxed{{your_answer}}.\nProblem: {}\nAnswer:"
+)
+ASKED_MATH = ASKED.replace("problem. Present", "problem and present")
+PROMPTS = {"aime": ASKED, "amc": ASKED, "olympiad": ASKED, "math": ASKED_MATH, "math-500": ASKED_MATH, "gsm8k": "{}"}
+QWEN_TURN = (
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+OWN = {"aime": "problem", "amc": "question", "olympiad": "question", "math": "problem", "math-500": "problem", "gsm8k": "question"}
+TASKS = {
+    "aime": "AIME",
+    "amc": "AMC",
+    "olympiad": "Olympiad",
+    "math": "hendrycks_math",
+    "math-500": "hendrycks_math_500",
+    "gsm8k": "gsm8k_cot_zeroshot",
+}
+
+
+def test_the_tasks_have_the_names_of_the_papers_repository(paper: dict[str, Any]) -> None:
+    assert {name: paper["benchmarks"][name]["task"] for name in TASKS} == TASKS
+    assert {file.stem for file in (PAPER / "tasks").glob("*.yaml")} == set(TASKS.values())
+
+
+def rendered(task: Path, rows: list[dict[str, Any]], template: Callable[..., str]) -> Iterator[tuple[str, list[str]]]:
+    """The prompt of each row and what stops its answer, as lm-eval makes them from a task file."""
+    from gapgrid.engines.harness import load_task
+
+    loaded = load_task(task, rows)
+    loaded.build_all_requests(apply_chat_template=True, chat_template=template)
+    for instance in sorted(loaded.instances, key=lambda instance: instance.doc_id):
+        yield instance.args[0], instance.args[1]["until"]
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Any:
+    """The real Qwen2.5-Instruct tokenizer."""
+    from gapgrid.engines.tokens import load_tokenizer
+
+    return load_tokenizer(QWEN)
+
+
+@needs_benchmarks
+@needs_qwen
+@pytest.mark.parametrize("name", FILES)
+def test_prompts_are_the_papers_in_qwens_own_template_and_fit(
+    made: dict[str, list[dict[str, Any]]], paper: dict[str, Any], qwen: Any, name: str
+) -> None:
+    rows = made[name][:: max(1, len(made[name]) // 100)]
+    rows += sorted(made[name], key=lambda row: len(row["problem"]))[-20:]
+
+    def template(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return qwen.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    found = list(rendered(PAPER / "tasks" / f"{TASKS[name]}.yaml", rows, template))
+    assert [prompt for prompt, _ in found] == [QWEN_TURN.format(PROMPTS[name].format(row[OWN[name]])) for row in rows]
+    assert all(until == ([] if name == "gsm8k" else ["Problem:"]) for _, until in found)
+    longest = max(len(ids) for ids in qwen([prompt for prompt, _ in found], add_special_tokens=False)["input_ids"])
+    assert longest + paper["benchmarks"][name]["max_tokens"] <= CONTEXT
+    if f"{name}-4k" in paper["benchmarks"]:
+        # The experts' own system line is a few tokens longer than Qwen's.
+        assert longest + 100 + paper["benchmarks"][f"{name}-4k"]["max_tokens"] <= SHORT_CONTEXT
+
+
+def test_math_experts_answer_nothing_that_their_context_does_not_hold(paper: dict[str, Any]) -> None:
+    for model, _, _, benchmark in all_cells(PAPER):
+        if "math" in model:
+            assert paper["benchmarks"][benchmark]["max_tokens"] < SHORT_CONTEXT, (model, benchmark)
