@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "gapgrid"
 WORKFLOW = PACKAGE.parent
 STAGES = (
     "tokenizer",
+    "fetch",
     "source",
     "mix",
     "base",

@@ -4,13 +4,14 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gapgrid import config, manifest
 from gapgrid.grid import Grid
-from gapgrid.records import InputError
+from gapgrid.records import InputError, read_json
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -87,13 +88,15 @@ def judges(args: argparse.Namespace) -> int:
     from gapgrid.ledger import Ledger
 
     path = args.results / args.grid / "judge" / "verdicts.sqlite"
-    with Ledger(path, must_exist=True, read_only=args.forget_unparsed is None) as ledger:
+    with Ledger(path, must_exist=True, read_only=not args.forget_unparsed) as ledger:
         known = {digest for digest, _, _ in ledger.judges()}
         for digest in [*(args.compare or ()), *([args.forget_unparsed] if args.forget_unparsed else [])]:
             if digest not in known:
                 raise InputError(f"{path}: no judge '{digest}', expected one of {', '.join(sorted(known)) or 'none'}")
         if args.forget_unparsed:
-            print(f"{ledger.forget_unparsed(args.forget_unparsed)} unparsed verdicts forgotten; the next run asks for them again")
+            n_forgotten = ledger.forget_unparsed(args.forget_unparsed)
+            _judge_again(args.results / args.grid)
+            print(f"{n_forgotten} unparsed verdicts forgotten; the next run asks for them again")
         for digest, n_verdicts, who in ledger.judges():
             print(f"{digest}  {n_verdicts} verdicts  {who}")
         if args.compare:
@@ -104,13 +107,25 @@ def judges(args: argparse.Namespace) -> int:
     return 0
 
 
+def _judge_again(results: Path) -> None:
+    """Take back what counted unparsed verdicts: the stamp that vouches for them, and the scores, which the next run then lacks."""
+    (results / "judge" / "round.json").unlink(missing_ok=True)
+    for score in results.glob("score/*/*/*/*/score.json"):
+        if read_json(score)["n_unparsed"]:
+            score.unlink()
+
+
 def export(args: argparse.Namespace) -> int:
-    """Write summary_results_{task}.json and problematic_instances_{task}.json per training cell, as the paper's scripts do."""
+    """Write summary_results_{task}.json and problematic_instances_{task}.json per training cell, as the paper's scripts do.
+
+    A task that several benchmarks share is named by the benchmark instead.
+    """
     from gapgrid import exports
     from gapgrid.grid import all_cells
 
     grid = config.load(args.grid, _overrides(args))
-    tasks = {name: entry["task"] for name, entry in grid["benchmarks"].items()}
+    asked = Counter(entry["task"] for entry in grid["benchmarks"].values())
+    tasks = {name: entry["task"] if asked[entry["task"]] == 1 else name for name, entry in grid["benchmarks"].items()}
     written = exports.export_grid(args.results / args.grid, all_cells(grid), args.out, tasks)
     print(f"{len(written)} files written to {args.out}/")
     return 0 if written else 1

@@ -162,13 +162,15 @@ def _experiment_problems(grid: Grid) -> Iterator[str]:
 
 def _adopted_problems(grid: Grid) -> Iterator[str]:
     for cell, entry in grid["adopted"].items():
-        model, mix, _ = cell.split("/")
+        model, mix, seed = cell.split("/")
         where = f"{grid['folder']}/adopted.yaml: {cell}"
         yield from _unknown(grid, where, model, "models")
         yield from _unknown(grid, where, mix, "mixes")
         yield from _exactly_one(where, entry, ("hub", "path"))
-        if "path" in entry and not (Path(entry["path"]) / ("adapter_config.json" if entry.get("adapter") else "config.json")).is_file():
-            yield f"{where}.path: {entry['path']} holds no {'adapter_config.json' if entry.get('adapter') else 'config.json'}"
+        if int(seed) not in grid["seeds"]:
+            yield f"{where}: seed {seed} is none of the grid's ({', '.join(map(str, grid['seeds']))})"
+        if "path" in entry and not any((Path(entry["path"]) / name).is_file() for name in ("config.json", "adapter_config.json")):
+            yield f"{where}.path: {entry['path']} holds neither config.json nor adapter_config.json"
 
 
 # ---- what is not wrong but worth a warning ----

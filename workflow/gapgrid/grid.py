@@ -15,6 +15,7 @@ Grid = dict[str, Any]
 # Bumped in the commit that changes what a stage computes; that re-runs the stage and what follows from it.
 VERSIONS = {
     "tokenizer": 1,
+    "fetch": 1,
     "source": 1,
     "mix": 1,
     "base": 1,
@@ -49,7 +50,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mix": {"by": "rows", "seed": 0},
     "benchmark": {"repeats": 1, "sampling": {}, "columns": {}},
     "source": {"columns": {}, "split": "train"},
-    "adopted": {"adapter": False},
     "judge": {"policy": "undecided", "sampling": {"temperature": 0}, "dtype": "auto", "verdict": "first_word"},
 }
 
@@ -156,6 +156,26 @@ def tokenizer_spec(grid: Grid) -> str:
     return spec("tokenizer", tokenizer=grid["tokenizer"])
 
 
+def from_hub(grid: Grid) -> list[tuple[str, str]]:
+    """(section, name) of every model that the grid takes from the hub: students, adopted checkpoints, a judge run in its job."""
+    trained = {(cell.model, cell.mix, cell.seed) for cell in all_cells(grid)}
+    found = [("models", name) for name in sorted({cell[0] for cell in trained}) if "hub" in grid["models"][name]]
+    found += [("adopted", "/".join(map(str, cell))) for cell in sorted(trained) if "hub" in grid["adopted"].get("/".join(map(str, cell)), ())]
+    return found + ([("judge", "judge")] if judge_is_fetched(grid) else [])
+
+
+def judge_is_fetched(grid: Grid) -> bool:
+    """Whether the judge's job loads a model of the hub; one that looks like a path is a local folder."""
+    judge = grid["judge"]
+    return judge["backend"] in ("hf", "vllm") and not judge["model"].startswith((".", "/"))
+
+
+def fetch_spec(grid: Grid, section: str, name: str) -> str:
+    """Of one model of the hub in its cache."""
+    entry = {"hub": grid["judge"]["model"], **grid["judge"]} if section == "judge" else grid[section][name]
+    return spec("fetch", **{key: entry[key] for key in ("hub", "revision") if key in entry})
+
+
 def source_spec(grid: Grid, source: str) -> str:
     """Of one source's rows."""
     return spec("source", name=source, source=off_default("source", grid["sources"][source]))
@@ -190,7 +210,7 @@ def is_adopted(grid: Grid, model: str, mix: str, seed: int) -> bool:
 def train_spec(grid: Grid, model: str, mix: str, seed: int) -> str:
     """Of one student after training; what it is trained on comes in as a file. Of an adopted one, which checkpoint it is."""
     if is_adopted(grid, model, mix, seed):
-        return spec("train", adopted=off_default("adopted", grid["adopted"][f"{model}/{mix}/{seed}"]))
+        return spec("train", adopt=grid["adopted"][f"{model}/{mix}/{seed}"])
     return spec(
         "train",
         recipe=_recipe(grid, grid["models"][model]["recipe"]),
@@ -236,7 +256,9 @@ def judge_identity(grid: Grid) -> dict[str, Any]:
 
 
 def _judged(grid: Grid) -> dict[str, Any]:
-    return {"judge": judge_identity(grid), **{key: value for key, value in off_default("judge", grid["judge"]).items() if key == "policy"}}
+    judge = grid["judge"]
+    is_all = judge["backend"] != "none" and judge["policy"] == "all"
+    return {"judge": judge_identity(grid), **({"policy": "all"} if is_all else {})}
 
 
 def judge_spec(grid: Grid) -> str:

@@ -25,7 +25,7 @@ CAPS = {"problem": 8000, "gold": 2000, "answer": 2000}  # characters shown to th
 Judged = tuple[Pair, str, str]
 
 # `<` and `[` begin a tag of the prompt, or a control token of one model or another, only when something follows at once.
-_OPENING = re.compile(r"<(?=\S)|\[(?=/?[A-Z_]{3,}\])")
+_OPENING = re.compile(r"<(?=\S|\Z)|\[(?=/?[A-Z_]{3,}\])")
 
 
 def as_data(text: str, cap: int) -> str:
@@ -50,11 +50,12 @@ def parse(reply: str, identity: dict[str, Any]) -> str:
     repeat the question and say nothing. `whole_reply` takes the reply as a whole.
     """
     words = {word: verdict for verdict in (CORRECT, INCORRECT) for word in identity["replies"][verdict]}
-    word = rf"\s*({'|'.join(map(re.escape, words))})[.,;:!]*"
+    longest_first = sorted(words, key=len, reverse=True)
+    word = rf"\s*({'|'.join(map(re.escape, longest_first))})[.,;:!]*"
     if identity.get("verdict") == "whole_reply":
         found = re.fullmatch(rf"{word}\s*", reply)
     else:
-        found = re.match(rf"{word}(?=\s|$)(?!\s+or\b)", reply)
+        found = re.match(rf"{word}(?=\s|$)(?!\s*[/|]|\s+(?i:or)\b)", reply)
     return words[found[1]] if found else UNPARSED
 
 

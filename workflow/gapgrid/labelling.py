@@ -176,7 +176,9 @@ def sheet(console: "Console", rows: list[Row], file: Path, ask: Callable[[str], 
             done.add(pair_of(rows[at]))
             at = _next(rows, done, at + 1)
     labelled = sum(pair_of(row) in done for row in rows)
-    console.print(f"{labelled} of {len(rows)} labelled; report with: gapgrid audit report {file}", markup=False, highlight=False)
+    console.print(
+        f"{labelled} of {len(rows)} labelled; report with: gapgrid audit report GRID --labels {file}", markup=False, highlight=False
+    )
     return labelled
 
 

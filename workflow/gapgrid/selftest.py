@@ -14,7 +14,9 @@ from gapgrid.grading import grade, reference
 from gapgrid.records import Row, fail_if, read_jsonl, sha256_file
 from gapgrid.symbolic import Verifier
 
-_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+# What may be left out of an answer without changing it: spaces, degrees, percent signs, units, the variable's name.
+_TRIMMINGS = re.compile(r"\s|\$|\\[!,;%$]|%|\^\{?\\circ\}?|\\degree|\\(?:text|mbox|mathrm)\{[^{}]*\}|^[a-zA-Z]=")
+_FRACTION = re.compile(r"\\[dt]?frac(?:\{(\d+)\}|(\d))(?:\{(\d+)\}|(\d))")
 
 
 def boxed(problems: list[Row], shift: int) -> list[Row]:
@@ -46,16 +48,15 @@ def _same_value(one: str, other: str) -> bool:
 
     Known without the grader, which is what is tested.
     """
-    if _digits(one) == _digits(other):
-        return True
+    one, other = (_FRACTION.sub(_as_ratio, _TRIMMINGS.sub("", text)) for text in (one, other))
     try:
-        return Fraction(_FRACTION.sub(r"\1/\2", one)) == Fraction(_FRACTION.sub(r"\1/\2", other))
+        return one == other or Fraction(one) == Fraction(other)
     except (ValueError, ZeroDivisionError):
         return False
 
 
-def _digits(text: str) -> str:
-    return "".join(character for character in text if character.isdecimal()) or text
+def _as_ratio(found: re.Match[str]) -> str:
+    return f"{found[1] or found[2]}/{found[3] or found[4]}"
 
 
 def work(args: Namespace) -> None:

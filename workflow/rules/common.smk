@@ -71,6 +71,10 @@ def tokenizer_spec(wildcards):
     return cells_of.tokenizer_spec(GRID)
 
 
+def fetch_spec(wildcards):
+    return cells_of.fetch_spec(GRID, wildcards.section, wildcards.name)
+
+
 def source_spec(wildcards):
     return cells_of.source_spec(GRID, wildcards.source)
 

@@ -9,6 +9,7 @@ rule judge:
     input:
         grades=expand(f"{RESULTS}/grade/{{cell}}/manifest.json", cell=CELL_PATHS),
         prompt=judge_prompt,
+        hub=ancient(fetched_judge),
     output:
         f"{RESULTS}/judge/round.json",
     log:

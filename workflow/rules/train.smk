@@ -10,6 +10,7 @@ rule base:
         tokenizer=base_inputs("tokenizer"),
         corpus=ancient(base_inputs("corpus")),
         manifest=base_inputs("manifest"),
+        hub=ancient(fetched_student),
         tested=ancient(graders_tested),
     output:
         model=directory(f"{RESULTS}/train/{{model}}/none/{{seed}}/model"),
@@ -40,6 +41,7 @@ rule train:
         base_manifest=base_of("manifest.json"),
         data=ancient(mix_data),
         digest=mix_digest,
+        hub=ancient(fetched_checkpoint),
         tested=ancient(graders_tested),
     output:
         model=directory(f"{RESULTS}/train/{TRAINING_CELL}/model"),

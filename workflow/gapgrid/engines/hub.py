@@ -14,12 +14,35 @@ def _explained(what: str, error: Exception) -> InputError:
     return InputError(f"{what}: cannot be had from the hub ({type(error).__name__}: {first_line})")
 
 
+LEFT_OUT = ["*.bin", "*.pth", "original/*"]  # the same weights in other formats
+
+
+def cache() -> Path:
+    """The hub's cache folder, made if need be."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def missing_bytes(repository: str, revision: str | None) -> int:
+    """How many bytes of a model repository are still to be downloaded."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        planned: Any = snapshot_download(repository, revision=revision, ignore_patterns=LEFT_OUT, dry_run=True)
+    except Exception as error:
+        raise _explained(f"{repository}@{revision or 'main'}", error) from error
+    return sum(file.file_size for file in planned if file.will_download)
+
+
 def snapshot(repository: str, revision: str | None) -> Path:
     """Folder of a model repository's files in the hub's own cache, downloaded if need be."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "original/*"]))
+        return Path(snapshot_download(repository, revision=revision, ignore_patterns=LEFT_OUT))
     except Exception as error:
         raise _explained(f"{repository}@{revision or 'main'}", error) from error
 
