@@ -38,7 +38,9 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     """The README's entries, put into a copy of the demo, plan without an error."""
     project = Project.create(tmp_path / "project", "mine", REPOSITORY / "config/demo")
     entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
-    student, mixes, benchmark = entries
+    student, mixes, benchmark, judge = entries
+    assert judge["backend"] == "vllm"
+    project.edit("judge", lambda document: {**judge, "backend": "hf", "size": "tiny"})  # vLLM is not in the demo's environment
     project.edit("recipes", lambda document: document.update(full=document["sft-l"]))
     project.edit("hardware", lambda document: document.update({"3b": document["tiny"]}))
     project.edit("models", lambda document: document.update(student))

@@ -1,5 +1,6 @@
 """Answering through lm-eval: finish reasons, token counts, resumption, and the errors of a wrong task file."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from gapgrid import evaluate
 from gapgrid.demo import arithmetic
 from gapgrid.engines import harness
-from gapgrid.records import InputError, Row
+from gapgrid.records import InputError, Row, read_json, write_json, write_jsonl
 from gapgrid.responses import Question, Store
 
 TASK = Path(__file__).parents[2] / "config/demo/tasks/story.yaml"
@@ -72,9 +73,42 @@ def test_sampling_repeats_by_seed(engine: harness.Harness, problems: list[Row]) 
     assert [q.key for q in other] != [q.key for q in asked]
 
 
-def test_prompt_and_cap_must_fit(engine: harness.Harness, problems: list[Row]) -> None:
+def test_prompt_and_cap_must_fit(engine: harness.Harness, problems: list[Row], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"max_tokens 10000 = \d+ tokens, the model takes 640"):
         engine.questions(TASK, problems, {"max_tokens": 10000})
+    request = evaluate.Request("easy", {"max_tokens": 10000}, TASK, tmp_path / "problems.jsonl", "digest")
+    write_jsonl(request.problems, problems)
+    with pytest.raises(InputError, match=r"benchmark 'easy': .*story.yaml: longest prompt \d+ \+ max_tokens 10000"):
+        evaluate.ask(engine, request, {"name": "hf"})
+
+
+def test_the_longest_question_is_kept(engine: harness.Harness, problems: list[Row]) -> None:
+    asked = engine.questions(TASK, problems, {"max_tokens": 600})
+    assert engine.longest == max(len(ids) for ids in engine.prompt_ids([question.prompt for question in asked])) + 600
+    before = engine.longest
+    engine.questions(TASK, problems, {"max_tokens": 12})
+    assert engine.longest == before
+
+
+def test_prompts_become_tokens_as_lm_eval_feeds_them(engine: harness.Harness, problems: list[Row]) -> None:
+    prompts = [question.prompt for question in engine.questions(TASK, problems, {"max_tokens": 12})]
+    assert engine.prompt_ids(prompts) == engine.model.tokenizer(prompts)["input_ids"]
+    assert engine.end_ids() == {engine.model.tokenizer.eos_token_id}
+
+
+def test_a_penalty_that_nobody_asked_for_is_said(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(student, folder)
+    harness.Harness(folder)
+    assert "repetition_penalty" not in caplog.text
+    write_json(folder / "generation_config.json", {**read_json(folder / "generation_config.json"), "repetition_penalty": 1.1})
+    harness.Harness(folder)
+    assert "repetition_penalty 1.1: engine hf applies it, vllm does not" in caplog.text
+
+
+@pytest.mark.parametrize(("ids", "expected"), [(None, set()), (3, {3}), ([3, 5], {3, 5}), (0, {0})])
+def test_ends_as_configurations_write_them(ids: int | list[int] | None, expected: set[int]) -> None:
+    assert harness.as_set(ids) == expected
 
 
 def test_answers_killed_between_batches_go_on(
@@ -82,11 +116,10 @@ def test_answers_killed_between_batches_go_on(
 ) -> None:
     monkeypatch.setattr(engine, "batch_rows", 3)
     request = evaluate.Request("easy", {"max_tokens": 12}, TASK, tmp_path / "problems.jsonl", "digest")
-    from gapgrid.records import write_jsonl
-
     write_jsonl(request.problems, problems)
     with Store(tmp_path / "whole.sqlite") as store:
-        speeds = list(evaluate.answer_missing(engine, store, request, {"name": "hf"}))
+        asked = evaluate.ask(engine, request, {"name": "hf"})
+        speeds = list(evaluate.answer_missing(engine, store, request, asked))
         assert [row["answers"] for row in speeds] == [3, 3, 3, 1]
         whole = store.rows("digest")
     n_calls = 0
@@ -102,9 +135,9 @@ def test_answers_killed_between_batches_go_on(
     monkeypatch.setattr(engine, "answer", dies)
     with Store(tmp_path / "killed.sqlite") as store:
         with pytest.raises(KeyboardInterrupt):
-            list(evaluate.answer_missing(engine, store, request, {"name": "hf"}))
+            list(evaluate.answer_missing(engine, store, request, asked))
         assert store.rows("digest") == []
-        list(evaluate.answer_missing(engine, store, request, {"name": "hf"}))
+        list(evaluate.answer_missing(engine, store, request, asked))
         assert store.rows("digest") == whole
     assert n_calls == 5  # two batches kept, one lost, two more after it
 

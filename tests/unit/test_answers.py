@@ -392,6 +392,31 @@ def test_options_come_from_what_an_item_declares() -> None:
     assert answers.options_of({"unit": r"^{\circ}"}).unit == "degree"
 
 
+ENDLESS = """
+import resource, sys
+from gapgrid.answers import options_of
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+print([float(options_of({key: value}).tolerance) for key in ("error", "tolerance") for value in sys.argv[1:]])
+"""
+
+
+def test_a_tolerance_without_end_takes_neither_time_nor_memory() -> None:
+    """As a fraction it would have a hundred million digits; the limits are far above what is needed and far below that."""
+    given = ["1e99999999", "-1e99999999", "1e-99999999", "inf", "nan", "9" * 5000, "1e5"]
+    command = [sys.executable, "-c", ENDLESS, *given]
+    environment = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"{[*[0.0] * 6, 1e5] * 2}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "tolerance"),
+    [("1e-1", Fraction(1, 10)), (0.01, Fraction(1, 100)), ("-1e-2", Fraction(1, 100)), (1, Fraction(1)), ("1/2", 0), ("", 0), (True, 0)],
+)
+def test_a_tolerance_is_read_exactly(given: object, tolerance: Fraction) -> None:
+    assert answers.options_of({"error": given}).tolerance == answers.options_of({"tolerance": given}).tolerance == tolerance
+
+
 @pytest.mark.parametrize(
     ("gold", "text"), [(["$1$,$2$"], "$1$,$2$"), (["1", "2"], "1, 2"), (27.0, "27.0"), (5, "5"), (None, ""), (True, "True"), ([], "")]
 )

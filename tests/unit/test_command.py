@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gapgrid.command import run_stage, stage_parser
+from gapgrid.command import read_spec, run_stage, stage_parser
 from gapgrid.records import InputError
 
 
@@ -53,6 +53,22 @@ def test_a_missing_or_broken_spec_is_refused(capsys: pytest.CaptureFixture[str],
         run_stage(stage_parser("mix", None), lambda args: None, arguments)
     assert caught.value.code == 2
     assert "--spec" in capsys.readouterr().err
+
+
+def test_a_spec_file_is_no_option_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mix.spec"
+    file.write_text('{"a": 1}\n')
+    for arguments in (["--spec-file", str(file)], ["--spec", '{"a": 1}', "--spec-file", str(file)]):
+        with pytest.raises(SystemExit) as caught:
+            run_stage(stage_parser("mix", None), lambda args: None, arguments)
+        assert caught.value.code == 2
+    assert "--spec-file" in capsys.readouterr().err
+
+
+def test_the_spec_in_a_file_is_its_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "request.spec"
+    file.write_text('{"task": "é"}\nnot JSON, the digest of other files\n', encoding="utf-8")
+    assert read_spec(file) == {"task": "é"}
 
 
 FULL = """

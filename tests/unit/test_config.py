@@ -32,6 +32,11 @@ def append(line: str) -> Edit:
     return lambda text: text + line + "\n"
 
 
+def judged(settings: str) -> Edit:
+    """Put another judge in place of none."""
+    return replace("backend: none", settings)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the demo grid."""
@@ -110,7 +115,7 @@ def subschemas(schema: Any, where: str = "") -> Iterator[tuple[str, dict[str, An
 
 
 def test_there_is_a_schema_for_each_file() -> None:
-    assert {file.name for file in SCHEMA_FILES} == {f"{name}.schema.yaml" for name in config.FILES}
+    assert {file.name for file in SCHEMA_FILES} == {f"{name}.schema.yaml" for name in (*config.FILES, *config.OPTIONAL)}
 
 
 @pytest.mark.parametrize("file", SCHEMA_FILES, ids=lambda file: file.name)
@@ -352,15 +357,93 @@ MISTAKES: dict[str, tuple[str, Edit, str]] = {
         "tasks/story.yaml: key task is tale, expected story, ",
     ),
     "task without a name": ("tasks/story.yaml", replace("task: story\n", ""), "tasks/story.yaml: key task is missing, expected story, "),
-    "judge without model": (
+    "judge in grid.yaml": (
         "grid.yaml",
-        replace("{backend: none}", "{backend: openai, base_url: x, prompt: ../grid.yaml}"),
-        "grid.yaml: judge: key 'model' is missing; backend openai needs it",
+        append("judge: {backend: none}"),
+        "grid.yaml: unknown key 'judge'; expected one of seeds, environment, engine, tokenizer, statistics",
     ),
-    "judge without prompt": (
-        "grid.yaml",
-        replace("{backend: none}", "{backend: openai, base_url: x, model: m}"),
-        "grid.yaml: judge.prompt: prompts/judge.txt does not exist",
+    "judge without backend": (
+        "judge.yaml",
+        replace("backend: none", "preset: paper"),
+        "judge.yaml: key 'backend' is missing; none: rules only",
+    ),
+    "unknown backend": (
+        "judge.yaml",
+        judged("backend: opnai"),
+        "judge.yaml: backend: found 'opnai', expected one of none, vllm, hf, openai, stub (did you mean 'openai'?)",
+    ),
+    "unknown preset": (
+        "judge.yaml",
+        judged("{backend: stub, preset: papre}"),
+        "judge.yaml: preset: found 'papre', expected one of paper, compass-verifier (did you mean 'paper'?)",
+    ),
+    "unknown policy": (
+        "judge.yaml",
+        judged("{backend: stub, policy: some}"),
+        "judge.yaml: policy: found 'some', expected one of undecided, all",
+    ),
+    "unknown key of the judge": (
+        "judge.yaml",
+        judged("{backend: stub, max_token: 20}"),
+        "judge.yaml: unknown key 'max_token' (did you mean 'max_tokens'?); expected one of backend, ",
+    ),
+    "unknown key of its sampling": (
+        "judge.yaml",
+        judged("{backend: stub, sampling: {temprature: 0}}"),
+        "judge.yaml: sampling: unknown key 'temprature' (did you mean 'temperature'?)",
+    ),
+    "judge colder than greedy": (
+        "judge.yaml",
+        judged("{backend: stub, sampling: {temperature: -1}}"),
+        "judge.yaml: sampling.temperature: found -1, expected at least 0",
+    ),
+    "judge without a word for wrong": (
+        "judge.yaml",
+        judged("{backend: stub, replies: {correct: [A]}}"),
+        "judge.yaml: replies: key 'incorrect' is missing; Words that reject it.",
+    ),
+    "judge with no words for wrong": (
+        "judge.yaml",
+        judged("{backend: stub, replies: {correct: [A], incorrect: []}}"),
+        "judge.yaml: replies.incorrect: found [], expected at least 1 of them",
+    ),
+    "word that is empty": (
+        "judge.yaml",
+        judged("{backend: stub, replies: {correct: [A], incorrect: ['']}}"),
+        "judge.yaml: replies.incorrect.0: found '', expected at least 1 of them",
+    ),
+    "word that YAML reads as true": (
+        "judge.yaml",
+        judged("{backend: stub, replies: {correct: [True], incorrect: ['False']}}"),
+        "judge.yaml: replies.correct.0: found True, expected string",
+    ),
+    "word that means both": (
+        "judge.yaml",
+        judged("{backend: stub, replies: {correct: [A, B, C], incorrect: [C, B, D]}}"),
+        "judge.yaml: replies: B, C found under correct and incorrect, expected one verdict a word",
+    ),
+    "prompt in another folder": (
+        "judge.yaml",
+        judged("{backend: stub, prompt: ../grid.yaml}"),
+        "judge.yaml: prompt: found '../grid.yaml', expected ",
+    ),
+    "prompt that is not there": (
+        "judge.yaml",
+        judged("{backend: stub, prompt: absent.txt}"),
+        "judge.yaml: prompt: prompts/absent.txt does not exist",
+    ),
+    "prompt that is a folder": (
+        "judge.yaml",
+        judged("{backend: stub, prompt: ..}"),
+        "judge.yaml: prompt: ",
+    ),
+    "judge on no server": ("judge.yaml", judged("backend: openai"), "judge.yaml: key 'base_url' is missing; backend openai needs it"),
+    "judge in the job without a size": ("judge.yaml", judged("backend: hf"), "judge.yaml: key 'size' is missing; backend hf needs it"),
+    "judge in vLLM without a size": ("judge.yaml", judged("backend: vllm"), "judge.yaml: key 'size' is missing; backend vllm needs it"),
+    "judge of an unknown size": (
+        "judge.yaml",
+        judged("{backend: hf, size: tinny}"),
+        "judge.yaml: size: 'tinny' is not in hardware.yaml (did you mean 'tiny'?); expected one of tiny",
     ),
     "two tokenizers": (
         "grid.yaml",
@@ -401,6 +484,98 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     assert mistakes(folder) == [f"{file}: no such file; a grid needs " + ", ".join(f"{name}.yaml" for name in config.FILES)]
 
 
+@pytest.mark.parametrize("name", config.OPTIONAL)
+def test_an_optional_file_may_be_missing_and_is_checked_where_it_is_there(folder: Path, name: str) -> None:
+    file = folder / f"{name}.yaml"
+    assert not file.exists() and config.load("demo", root=folder.parent)[name] == {}
+    file.write_text("x: {parts: [")
+    assert [line[:30] for line in mistakes(folder)] == [f"{name}.yaml: not valid YAML: "[:30]]
+    file.write_text("- a\n")
+    assert mistakes(folder) == [f"{name}.yaml: found ['a'], expected object"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("xs/long/0: {hub: a/b}", []),
+        ("xs/long/0: {hub: a/b, revision: abc, base: mirror/student}", []),
+        (
+            "xs/lnog/0: {hub: a/b}",
+            ["adopted.yaml: xs/lnog/0: 'lnog' is not in mixes.yaml (did you mean 'long'?); expected one of short, long,"],
+        ),
+        (
+            "xss/long/0: {hub: a/b}",
+            ["adopted.yaml: xss/long/0: 'xss' is not in models.yaml (did you mean 'xs'?); expected one of xs, s, m, l"],
+        ),
+        ("xs/none/0: {hub: a/b}", ["adopted.yaml: xs/none/0: 'none' is not in mixes.yaml"]),
+        ("xs/long: {hub: a/b}", ["adopted.yaml: name 'xs/long' found"]),
+        ("xs/long/a: {hub: a/b}", ["adopted.yaml: name 'xs/long/a' found"]),
+        ("xs/long/-1: {hub: a/b}", ["adopted.yaml: name 'xs/long/-1' found"]),
+        ("xs/long/00: {hub: a/b}", ["adopted.yaml: name 'xs/long/00' found"]),
+        ("xs/long/01: {hub: a/b}", ["adopted.yaml: name 'xs/long/01' found"]),
+        ("xs/long/1: {hub: a/b}", ["adopted.yaml: xs/long/1: seed 1 is none of the grid's (0)"]),
+        ("xs/long/10: {hub: a/b}", ["adopted.yaml: xs/long/10: seed 10 is none of the grid's (0)"]),
+        ("xs/long/0: {}", ["adopted.yaml: xs/long/0: found none of hub, path, expected exactly one"]),
+        (
+            "xs/long/0: {hub: a/b, path: c}",
+            ["adopted.yaml: xs/long/0.path: c holds", "adopted.yaml: xs/long/0: found hub and path of hub, path"],
+        ),
+        ("xs/long/0: {path: absent}", ["adopted.yaml: xs/long/0.path: absent holds neither config.json nor adapter_config.json"]),
+        (
+            "xs/long/0: {path: absent, revision: abc}",
+            ["adopted.yaml: xs/long/0.path: absent holds neither", "adopted.yaml: xs/long/0: revision is given without hub"],
+        ),
+        (
+            "xs/long/0: {hub: a/b, adapter: true}",
+            ["adopted.yaml: xs/long/0: unknown key 'adapter'; expected one of hub, revision, path, base"],
+        ),
+        ("xs/long/0: {hub: a/b, bas: c}", ["adopted.yaml: xs/long/0: unknown key 'bas' (did you mean 'base'?)"]),
+        ("xs/long/0: {hub: a/b, base: ''}", ["adopted.yaml: xs/long/0.base: "]),
+        ("xs/long/0: {hub: a/b, base: true}", ["adopted.yaml: xs/long/0.base: "]),
+    ],
+)
+def test_a_mistake_in_what_is_adopted_is_named(folder: Path, line: str, expected: list[str]) -> None:
+    (folder / "adopted.yaml").write_text(f"{line}\n")
+    found = mistakes(folder)
+    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected, found
+
+
+@pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
+def test_a_folder_with_a_model_or_an_adapter_may_be_adopted(folder: Path, tmp_path: Path, file: str) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (folder / "adopted.yaml").write_text(f"xs/long/0: {{path: {checkpoint}}}\n")
+    assert mistakes(folder) == [f"adopted.yaml: xs/long/0.path: {checkpoint} holds neither config.json nor adapter_config.json"]
+    (checkpoint / file).mkdir()
+    assert len(mistakes(folder)) == 1, "a folder of that name is none"
+    (checkpoint / file).rmdir()
+    (checkpoint / file).write_text("{}")
+    assert mistakes(folder) == []
+
+
+def test_an_adopted_seed_is_one_of_those_that_are_built(folder: Path) -> None:
+    (folder / "adopted.yaml").write_text("xs/long/0: {hub: a/b}\nxs/long/17: {hub: a/b}\n")
+    assert mistakes(folder, {"seeds": [0, 17]}) == []
+    assert mistakes(folder, {"seeds": [17, 1]}) == ["adopted.yaml: xs/long/0: seed 0 is none of the grid's (17, 1)"]
+
+
+def test_repositories_without_a_commit_are_warned_of(folder: Path) -> None:
+    def warned(judge: str) -> list[str]:
+        (folder / "judge.yaml").write_text(judge)
+        return [line.split(", its revision is main, ")[0] for line in config.warnings(config.load("demo", root=folder.parent))]
+
+    assert warned("backend: none") == []
+    (folder / "adopted.yaml").write_text("xs/long/0: {hub: a/b}\nxs/short/0: {hub: a/b, revision: abc}\n")
+    unpinned = ["adopted.yaml: xs/long/0: a/b is not pinned"]
+    assert warned("backend: none") == unpinned
+    judge = "judge.yaml: judge: org/judge is not pinned"
+    for backend in ("hf", "vllm"):
+        assert warned(f"{{backend: {backend}, size: tiny, model: org/judge}}") == [*unpinned, judge]
+        assert warned(f"{{backend: {backend}, size: tiny, model: org/judge, revision: abc}}") == unpinned
+        assert warned(f"{{backend: {backend}, size: tiny, model: {folder}}}") == unpinned
+    assert warned("{backend: openai, base_url: 'http://a:1', model: org/judge}") == unpinned
+
+
 def test_invalid_utf8_is_named(folder: Path) -> None:
     path = folder / "mixes.yaml"
     content = path.read_bytes()
@@ -415,6 +590,114 @@ def test_a_model_folder_with_config_json_is_accepted(folder: Path, tmp_path: Pat
     path.write_text(append(entry)(path.read_text()))
     assert mistakes(folder) == [f"models.yaml: big.path: {tmp_path}/model holds no config.json"]
     (tmp_path / "model" / "config.json").write_text("{}")
+    assert mistakes(folder) == []
+
+
+# ---- the judge ----
+
+PARTS = "{problem} {gold} {answer}"
+
+
+def judge(folder: Path, settings: str) -> dict[str, Any]:
+    """The judge of a grid with these settings."""
+    path = folder / "judge.yaml"
+    path.write_text(settings)
+    return config.load("demo", root=folder.parent)["judge"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{problem} {gold}", ["holds {answer} 0 times, expected once"]),
+        (f"{PARTS} {{gold}}", ["holds {gold} 2 times, expected once"]),
+        ("", [f"holds {{{part}}} 0 times, expected once" for part in ("answer", "gold", "problem")]),
+        ("{ problem } {{gold} {Answer} {answer}", ["holds {problem} 0 times, expected once"]),
+        (PARTS, []),
+        (f'{PARTS} {{"json": 1}} {{}}', []),
+    ],
+)
+@pytest.mark.parametrize("backend", ["stub", "none"])
+def test_a_prompt_must_hold_each_part_once(folder: Path, backend: str, text: str, expected: list[str]) -> None:
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "judge.txt").write_text(text)
+    (folder / "judge.yaml").write_text(f"{{backend: {backend}, prompt: judge.txt}}")
+    told = [f"judge.yaml: prompt: prompts/judge.txt {line}" for line in expected]
+    found = [line.replace(f"{folder}/", "") for line in mistakes(folder)]
+    assert found == (told if backend != "none" else [])
+
+
+PRESETS = sorted(file.stem for file in config.JUDGES.glob("*.yaml"))
+
+
+def test_the_presets_are_those_that_the_schema_names() -> None:
+    schema = yaml.safe_load((config.SCHEMAS / "judge.schema.yaml").read_text())
+    assert sorted(schema["properties"]["preset"]["enum"]) == PRESETS
+    assert len(PRESETS) == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_whole_judge(folder: Path, name: str) -> None:
+    settings = config.read_yaml(config.JUDGES / f"{name}.yaml")
+    schema = yaml.safe_load((config.SCHEMAS / "judge.schema.yaml").read_text())
+    assert config.schema_problems(Path("judge.yaml"), {"backend": "stub", **settings}, schema) == []
+    found = judge(folder, f"{{backend: stub, preset: {name}}}")
+    assert found.keys() == schema["properties"].keys() - {"preset", "base_url", "size"}
+    expected = {**settings, "backend": "stub", "policy": "undecided"}
+    assert {**found, "prompt": None} == {**expected, "prompt": None}
+    assert (config.REPOSITORY / found["prompt"]).samefile(config.JUDGES / settings["prompt"])
+
+
+def test_the_papers_judge_is_the_default(folder: Path) -> None:
+    found = judge(folder, "backend: stub")
+    assert found == judge(folder, "{backend: stub, preset: paper}") != judge(folder, "{backend: stub, preset: compass-verifier}")
+    assert (found["model"], found["max_tokens"]) == ("Qwen/Qwen2.5-32B-Instruct", 20)
+    assert (found["dtype"], found["sampling"]) == ("float16", {"temperature": 0, "top_k": 1})
+    assert (found["verdict"], found["replies"]) == ("first_word", {"correct": ["True"], "incorrect": ["False"]})
+
+
+def test_what_a_grid_says_of_its_judge_wins_over_the_preset(folder: Path) -> None:
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "strict.txt").write_text(PARTS)
+    own = {
+        "backend": "openai",
+        "policy": "all",
+        "model": "org/other",
+        "revision": "abc",
+        "sampling": {"temperature": 0.5},
+        "max_tokens": 9,
+        "dtype": "auto",
+        "verdict": "whole_reply",
+        "replies": {"correct": ["Y"], "incorrect": ["N"]},
+        "base_url": "http://a:1/v1",
+        "size": "tiny",
+    }
+    found = judge(folder, yaml.safe_dump({**own, "prompt": "strict.txt", "preset": "compass-verifier"}))
+    assert found == {**own, "prompt": str(folder / "prompts" / "strict.txt")}
+
+
+def test_a_revision_goes_with_its_model(folder: Path) -> None:
+    of_preset = config.read_yaml(config.JUDGES / "paper.yaml")
+    assert judge(folder, "backend: stub")["revision"] == of_preset["revision"]
+    assert judge(folder, "{backend: stub, model: org/other}")["revision"] == "main"
+    assert judge(folder, "{backend: stub, model: org/other, revision: abc}")["revision"] == "abc"
+    assert judge(folder, "{backend: stub, revision: abc}")["model"] == of_preset["model"]
+
+
+def test_a_prompt_is_named_as_seen_from_the_working_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "judge.txt").write_text(PARTS)
+    monkeypatch.chdir(folder.parents[1])
+    (folder / "judge.yaml").write_text("{backend: stub, prompt: judge.txt}")
+    assert config.load("demo")["judge"]["prompt"] == "config/demo/prompts/judge.txt"
+    monkeypatch.chdir(config.REPOSITORY)
+    assert judge(folder, "backend: stub")["prompt"] == "workflow/judges/paper.txt"
+
+
+@pytest.mark.parametrize(
+    "size", ["{backend: hf, size: tiny}", "{backend: vllm, size: tiny}", "{backend: openai, base_url: 'http://a:1/v1'}"]
+)
+def test_a_backend_with_what_it_needs_is_accepted(folder: Path, size: str) -> None:
+    (folder / "judge.yaml").write_text(size)
     assert mistakes(folder) == []
 
 
@@ -437,6 +720,7 @@ def test_a_key_may_override_a_merged_one(folder: Path) -> None:
         [
             ("grid.yaml", append("sedes: [1]"), "grid.yaml: unknown key 'sedes'"),
             ("hardware.yaml", replace("gpus: 0", "gpus: -1"), "hardware.yaml: tiny.gpus: found -1, expected at least 0"),
+            ("judge.yaml", judged("{backend: stub, dtype: int8}"), "judge.yaml: dtype: found 'int8', expected one of auto, "),
             ("mixes.yaml", append("short: {parts: {long: 1.0}}"), "mixes.yaml:4: key 'short' is given twice"),
             ("models.yaml", replace("layers: 2", "layers: 0"), "models.yaml: xs.architecture.layers: found 0, expected at least 1"),
             ("models.yaml", replace("  family: miniature\n", ""), "models.yaml: xs: key 'family' is missing"),
@@ -446,6 +730,9 @@ def test_a_key_may_override_a_merged_one(folder: Path) -> None:
         [
             ("benchmarks.yaml", append("k8: {<<: *story, task: storey}"), "benchmarks.yaml: k8.task: tasks/storey.yaml does not exist"),
             ("experiments.yaml", replace("models: all", "models: [xxs]"), "experiments.yaml: long-gap.models: 'xxs' is not in models.yaml"),
+            ("judge.yaml", judged("{backend: openai, size: x, prompt: a.txt}"), "judge.yaml: key 'base_url' is missing"),
+            ("judge.yaml", lambda text: text, "judge.yaml: size: 'x' is not in hardware.yaml"),
+            ("judge.yaml", lambda text: text, "judge.yaml: prompt: prompts/a.txt does not exist"),
             ("mixes.yaml", append("a: {parts: {long: 0.9}}"), "mixes.yaml: a.parts: shares sum to 0.9"),
             ("mixes.yaml", append("none: {parts: {lnog: 1.0}}"), "mixes.yaml: none.parts: 'lnog' is not in sources.yaml"),
             ("mixes.yaml", lambda text: text, "mixes.yaml: none: the name none is taken"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gapgrid import evaluate, manifest
-from gapgrid.records import read_jsonl, sha256_text, write_json, write_jsonl
+from gapgrid.records import InputError, read_jsonl, sha256_text, write_json, write_jsonl
 from gapgrid.responses import Answer, Question, Store
 
 Runner = Callable[..., int]
@@ -26,11 +26,16 @@ class CountingEngine:
 
     def __init__(self) -> None:
         self.loads = 0
+        self.gpus: tuple[int, int | None] | None = None
+        self.seen: list[str] = []
         self.asked: list[list[Question]] = []
         self.dies_before: int | None = None
 
     def questions(self, task: Path, problems: list[dict[str, Any]], request: dict[str, Any]) -> list[Question]:
         """A prompt holds the task and the problem."""
+        self.seen.append(task.stem)
+        if request["max_tokens"] > 100:
+            raise InputError(f"{task.name}: too long")
         settings = {"max_tokens": request["max_tokens"]}
         prompts = [(row, f"{task.read_text()}: {row['problem']}") for row in problems]
         return [
@@ -61,8 +66,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
     """The engine that the stage will load."""
     counting = CountingEngine()
 
-    def load(name: str, model: Path) -> CountingEngine:
+    def load(name: str, model: Path, gpus: int, tensor_parallel: int | None) -> CountingEngine:
         counting.loads += 1
+        counting.gpus = (gpus, tensor_parallel)
         return counting
 
     monkeypatch.setattr(evaluate, "load_engine", load)
@@ -295,6 +301,63 @@ def test_another_student_has_a_store_of_its_own(place: Workplace, engine: Counti
     place.evaluate("a")
     assert len(engine.keys) == 10
     assert len(list((place.folder / "evaluate" / "responses").iterdir())) == 2
+
+
+# ---- how the engine is used ----
+
+
+def test_all_benchmarks_are_seen_before_the_first_is_answered(place: Workplace, engine: CountingEngine) -> None:
+    names = [place.benchmark("a"), place.benchmark("b", task="tale")]
+    engine.dies_before = 0
+    assert place.evaluate(*names) == 1
+    assert engine.seen == ["a", "b"]
+
+
+def test_gpus_reach_the_engine_and_nothing_else(place: Workplace, engine: CountingEngine) -> None:
+    place.evaluate(place.benchmark("a"))
+    assert engine.gpus == (1, None)
+    stamp = (place.folder / "evaluate" / "manifest.json").read_bytes()
+    arguments = place.arguments("a", out="many")
+    assert place.run(evaluate, SPEC, "--gpus", "4", "--tensor-parallel", "2", *arguments) == 0
+    assert engine.gpus == (4, 2)
+    assert (place.folder / "many" / "manifest.json").read_bytes() == stamp
+
+
+def test_a_refused_benchmark_is_named_and_nothing_is_answered(
+    place: Workplace, engine: CountingEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.evaluate(place.benchmark("a"), place.benchmark("b", max_tokens=101)) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: benchmark 'b': b.yaml: too long"
+    assert engine.asked == []
+
+
+def test_a_student_that_never_ends_is_warned_of(place: Workplace, engine: CountingEngine, caplog: pytest.LogCaptureFixture) -> None:
+    names = [place.benchmark("a", n=3), place.benchmark("b", n=2, task="tale")]
+    real = engine.answer
+    engine.answer = lambda asked: [  # type: ignore[method-assign]
+        answer._replace(finish="length" if "tale" in answer.response else answer.finish) for answer in real(asked)
+    ]
+    assert place.evaluate(*names) == 0
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "warning: b: all 2 answers reached the cap of 20 tokens; the student may never have learnt to end an answer"
+    ]
+    caplog.clear()
+    assert place.evaluate(*names) == 0
+    assert "warning: b: all 2 answers" in caplog.text, "said again by a run that asks nothing"
+
+
+@pytest.mark.parametrize("name", ["hf", "vllm"])
+def test_a_student_is_asked_only_after_the_handshake(
+    place: Workplace, engine: CountingEngine, monkeypatch: pytest.MonkeyPatch, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(engine: Any, request: evaluate.Request, asked: list[Question], args: Any, trained: dict[str, Any]) -> None:
+        assert (request.benchmark, len(asked), args.base, trained["stage"]) == ("a", 10, None, "train")
+        raise InputError("handshake: no")
+
+    monkeypatch.setattr(evaluate, "shake_hands", refuse)
+    assert place.evaluate(place.benchmark("a"), spec={**SPEC, "engine": {"name": name}}) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: handshake: no"
+    assert engine.asked == []
 
 
 # ---- what breaks ----

@@ -32,6 +32,7 @@ def estimates(seeds: int = 1, shift: float = 0.0) -> pd.DataFrame:
                 row = {"quantity": "accuracy", "mix": mix, "estimate": value, "low": value - 0.05, "high": value + 0.1}
                 rows.append({**common, **row, "benchmark": benchmark, "n_questions": n})
             gap = {"quantity": "gap", "mix": "long", "minus": "short", "estimate": -0.1 + 0.2 * rank, "low": -0.2, "high": 0.5}
+            gap["settled"] = rank > 0  # the smallest student's sign is open
             rows.append({**common, **gap, "benchmark": benchmark, "n_questions": n})
     for benchmark in ("easy", "hard", "average"):
         rows.append({"quantity": "best_guess", "benchmark": benchmark, "estimate": 0.09, "n_questions": 100})
@@ -114,6 +115,17 @@ def test_accuracies_are_drawn_with_the_best_guess(axes: plt.Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     guess = handles[labels.index("best constant guess")]
     assert list(guess.get_ydata()) == pytest.approx([9, 9])
+
+
+def test_a_gap_whose_sign_is_open_is_greyed() -> None:
+    with plt.rc_context():
+        drawn = figure.gap_by_size(estimates(), SHOWN, ["long", "short"])
+    (axes,) = drawn.axes
+    spans = [patch for patch in axes.patches if patch.get_label() == figure.OPEN]
+    smallest = 1e9 * min(MODELS.values())
+    assert len(axes.patches) == len(spans) == 1
+    assert spans[0].get_x() < smallest < spans[0].get_x() + spans[0].get_width()
+    plt.close(drawn)
 
 
 @pytest.mark.parametrize("axes", list(figure.PLOTS), indirect=True)

@@ -27,6 +27,21 @@ HUB_STUDENT = {
 }
 
 
+JUDGE = {
+    "backend": "openai",
+    "policy": "undecided",
+    "model": "org/judge",
+    "revision": "abc",
+    "prompt": "config/demo/prompts/judge.txt",
+    "sampling": {"temperature": 0, "top_k": 1},
+    "max_tokens": 20,
+    "dtype": "float16",
+    "verdict": "first_word",
+    "replies": {"correct": ["True"], "incorrect": ["False"]},
+    "base_url": "http://a:1/v1",
+}
+
+
 @pytest.fixture
 def rich(demo: Grid) -> Grid:
     """The demo grid with a student, a source and a benchmark of every origin and a judge."""
@@ -44,7 +59,8 @@ def rich(demo: Grid) -> Grid:
         "sampling": {"temperature": 0.7, "top_p": 0.9, "seed": 1},
         "grader": "boxed_or_last_number",
     }
-    demo["judge"] = {"backend": "openai", "model": "org/judge", "base_url": "http://a:1/v1"}
+    demo["judge"] = copy.deepcopy(JUDGE)
+    demo["adopted"] = {"big/short/0": {"hub": "org/tuned", "revision": "abc", "base": "mirror/student"}, "local/short/0": {"path": "folder"}}
     return demo
 
 
@@ -53,16 +69,19 @@ def all_specs(of: Grid) -> dict[str, str]:
     cells = grid.all_cells(of)
     training_cells = sorted(grid.benchmarks_of(cells))
     specs = {"tokenizer": grid.tokenizer_spec(of), "evaluate": grid.evaluate_spec(of)}
-    specs |= {"judge": grid.judge_spec(of), "score": grid.score_spec(of)}
+    specs |= {"judge": grid.judge_spec(of), "score": grid.score_spec(of), "audit": grid.audit_spec(of)}
+    specs |= {f"fetch {section} {name}": grid.fetch_spec(of, section, name) for section, name in grid.from_hub(of)}
     specs |= {f"source {name}": grid.source_spec(of, name) for name in of["sources"]}
     specs |= {f"mix {name}": grid.mix_spec(of, name) for name in of["mixes"]}
-    for model, _, seed in training_cells:
+    for model, mix, seed in training_cells:
         specs[f"base {model} {grid.base_seed(of, model, seed)}"] = grid.base_spec(of, model, seed)
-        specs[f"train {model} {seed}"] = grid.train_spec(of, model, seed)
+        if mix != grid.UNTOUCHED:
+            specs[f"train {model} {mix} {seed}"] = grid.train_spec(of, model, mix, seed)
     for name in of["benchmarks"]:
         specs[f"problems {name}"] = grid.problems_spec(of, name)
         specs[f"request {name}"] = grid.request_spec(of, name)
         specs[f"grade {name}"] = grid.grade_spec(of, name)
+        specs[f"selftest {name}"] = grid.selftest_spec(of, name)
     for name in of["experiments"]:
         specs[f"table {name}"] = grid.table_spec(of, name)
         specs[f"figure {name}"] = grid.figure_spec(of, name)
@@ -75,10 +94,13 @@ def changes(before: Grid, after: Grid) -> set[str]:
     return {name for name in old.keys() & new.keys() if old[name] != new[name]}
 
 
+TRAINED = "train xs *, train s *, train m *, train l *, train big long 0, train big mix-long 0, train local long 0, train local mix-long 0"
+
+
 def matching(names: Iterable[str], patterns: str) -> set[str]:
     """The names that one of the comma-separated patterns fits; each pattern must fit one."""
     found: set[str] = set()
-    for pattern in filter(None, patterns.split(", ")):
+    for pattern in filter(None, patterns.replace("TRAINED", TRAINED).split(", ")):
         fitting = {name for name in names if fnmatchcase(name, pattern)}
         assert fitting, f"nothing is called {pattern}"
         found |= fitting
@@ -212,8 +234,10 @@ DEFAULTS = [
     ("benchmark", "columns", {}),
     ("source", "columns", {}),
     ("source", "split", "train"),
-    ("judge", "max_tokens", 20),
-    ("judge", "prompt", "judge.txt"),
+    ("judge", "policy", "undecided"),
+    ("judge", "sampling", {"temperature": 0}),
+    ("judge", "dtype", "auto"),
+    ("judge", "verdict", "first_word"),
 ]
 
 
@@ -233,7 +257,12 @@ def test_every_default_is_tested() -> None:
 def test_defaults_are_keys_that_the_schemas_know() -> None:
     for kind, (section, _) in ENTRIES.items():
         assert grid.DEFAULTS[kind].keys() <= schema_keys(section)
-    assert grid.DEFAULTS["judge"].keys() <= grid_keys("judge")
+    assert grid.DEFAULTS["judge"].keys() <= file_keys("judge")
+
+
+def test_what_is_adopted_has_no_defaults() -> None:
+    assert "adopted" not in grid.DEFAULTS
+    assert schema_keys("adopted") == {"hub", "revision", "path", "base"}
 
 
 def test_an_optional_value_off_its_default_is_in_the_spec(rich: Grid) -> None:
@@ -246,24 +275,24 @@ def test_an_optional_value_off_its_default_is_in_the_spec(rich: Grid) -> None:
 # (key, other value, the specs that change). A star stands for any name; none means that nothing is done again.
 CHANGES: list[tuple[str, Any, str]] = [
     # recipes
-    ("recipes/sft-xs/method", "lora", "train xs 0"),
-    ("recipes/sft-xs/format", "text", "train xs 0"),
-    ("recipes/sft-xs/learning_rate", 1.0, "train xs 0"),
-    ("recipes/sft-xs/epochs", 4, "train xs 0"),
-    ("recipes/sft-xs/global_batch", 16, "train xs 0"),
-    ("recipes/sft-xs/max_length", 100, "train xs 0"),
-    ("recipes/sft-xs/over_length", "keep", "train xs 0"),
-    ("recipes/sft-xs/batching", "packed", "train xs 0"),
-    ("recipes/sft-xs/warmup_ratio", 0.1, "train xs 0"),
-    ("recipes/sft-xs/min_lr_ratio", None, "train xs 0"),
-    ("recipes/sft-xs/weight_decay", 0.1, "train xs 0"),
-    ("recipes/sft-xs/adam_betas", [0.8, 0.98], "train xs 0"),
-    ("recipes/sft-xs/max_grad_norm", 0.5, "train xs 0"),
-    ("recipes/sft-xs/lora", {"rank": 4}, "train xs 0"),
+    ("recipes/sft-xs/method", "lora", "train xs *"),
+    ("recipes/sft-xs/format", "text", "train xs *"),
+    ("recipes/sft-xs/learning_rate", 1.0, "train xs *"),
+    ("recipes/sft-xs/epochs", 4, "train xs *"),
+    ("recipes/sft-xs/global_batch", 16, "train xs *"),
+    ("recipes/sft-xs/max_length", 100, "train xs *"),
+    ("recipes/sft-xs/over_length", "keep", "train xs *"),
+    ("recipes/sft-xs/batching", "packed", "train xs *"),
+    ("recipes/sft-xs/warmup_ratio", 0.1, "train xs *"),
+    ("recipes/sft-xs/min_lr_ratio", None, "train xs *"),
+    ("recipes/sft-xs/weight_decay", 0.1, "train xs *"),
+    ("recipes/sft-xs/adam_betas", [0.8, 0.98], "train xs *"),
+    ("recipes/sft-xs/max_grad_norm", 0.5, "train xs *"),
+    ("recipes/sft-xs/lora", {"rank": 4}, "train xs *"),
     ("recipes/pretrain-s/epochs", 2, "base s 0"),
-    ("recipes/sft-l/epochs", 2, "train l 0, train big 0, train local 0"),
+    ("recipes/sft-l/epochs", 2, "train l *, train big long 0, train big mix-long 0, train local long 0, train local mix-long 0"),
     # models
-    ("models/xs/recipe", "sft-s", "train xs 0"),
+    ("models/xs/recipe", "sft-s", "train xs *"),
     ("models/xs/pretrain", "pretrain-s", "base xs 0"),
     ("models/xs/architecture", {"hidden_size": 32, "layers": 2, "heads": 2, "ffn": 40}, "base xs 0"),
     ("models/xs/architecture/layers", 3, "base xs 0"),
@@ -271,9 +300,9 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("models/xs/family", "other", "table *"),
     ("models/xs/params_b", 8.0e-6, "table *"),
     ("models/xs/size", "huge", ""),
-    ("models/big/hub", "org/other", "base big 0"),
-    ("models/big/revision", "def", "base big 0"),
-    ("models/big/revision", None, "base big 0"),
+    ("models/big/hub", "org/other", "base big 0, fetch models big"),
+    ("models/big/revision", "def", "base big 0, fetch models big"),
+    ("models/big/revision", None, "base big 0, fetch models big"),
     ("models/big/label", "7B", "figure *"),
     ("models/local/path", "b", "base local 0"),
     ("models/local/kind", "hub", "base local 0"),
@@ -301,7 +330,7 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("benchmarks/k2/max_tokens", 300, "request k2"),
     ("benchmarks/math/repeats", 5, "request math"),
     ("benchmarks/math/sampling", {"temperature": 0.8}, "request math"),
-    ("benchmarks/k2/grader", "boxed_or_last_number", "grade k2"),
+    ("benchmarks/k2/grader", "boxed_or_last_number", "grade k2, selftest k2"),
     ("benchmarks/k2/label", "two events", "figure *"),
     # experiments
     ("experiments/long-gap/caption", "Another.", ""),
@@ -317,33 +346,82 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("hardware/tiny/runtime", 8, ""),
     ("hardware/tiny/micro_batch", 8, ""),
     # grid
-    ("seeds", [0, 1], "table *"),
+    ("seeds", [0, 1], "table *, audit"),
     ("tokenizer", {"path": "folder"}, "tokenizer"),
-    ("engine/train", "stub", "base xs 0, base s 0, base m 0, base l 0, train *"),
+    ("engine/train", "stub", "base xs 0, base s 0, base m 0, base l 0, TRAINED"),
     ("engine/evaluate", "stub", "evaluate, request *"),
     ("environment", "gpu", ""),
+    # judge
     ("judge/backend", "hf", "judge, score"),
+    ("judge/backend", "vllm", "judge, score"),
+    ("judge/backend", "none", "judge, score"),
+    ("judge/policy", "all", "judge, score"),
     ("judge/model", "org/other", "judge, score"),
-    ("judge/revision", "abc", "judge, score"),
-    ("judge/prompt", "strict.txt", "judge, score"),
+    ("judge/revision", "def", "judge, score"),
+    ("judge/revision", None, "judge, score"),
+    ("judge/prompt", "config/demo/prompts/strict.txt", ""),  # its text is an input, wherever it lies
+    ("judge/sampling", {"temperature": 0}, "judge, score"),
+    ("judge/sampling/top_k", 2, "judge, score"),
     ("judge/max_tokens", 30, "judge, score"),
+    ("judge/dtype", "bfloat16", "judge, score"),
+    ("judge/verdict", "whole_reply", "judge, score"),
+    ("judge/replies", {"correct": ["A"], "incorrect": ["B"]}, "judge, score"),
+    ("judge/replies/incorrect", ["False", "No"], "judge, score"),
     ("judge/base_url", "http://b:2/v1", ""),
+    ("judge/base_url", None, ""),
     ("judge/size", "tiny", ""),
     ("statistics/resamples", 500, "table *"),
     ("statistics/confidence", 0.9, "table *"),
     ("statistics/seed", 1, "table *"),
     # what is locked
-    ("versions/torch", "0.1", "base xs 0, base s 0, base m 0, base l 0, train *, evaluate, request *"),
-    ("versions/transformers", "0.1", "base xs 0, base s 0, base m 0, base l 0, train *, evaluate, request *"),
+    ("versions/torch", "0.1", "base xs 0, base s 0, base m 0, base l 0, TRAINED, evaluate, request *"),
+    ("versions/transformers", "0.1", "base xs 0, base s 0, base m 0, base l 0, TRAINED, evaluate, request *"),
     ("versions/lm_eval", "0.1", "evaluate, request *"),
     ("versions/pandas", "0.1", ""),
     ("versions/openai", "0.1", ""),
+    ("versions/vllm", "0.0", ""),
 ]
 
 
 @pytest.mark.parametrize(("place", "value", "expected"), CHANGES, ids=[f"{place}={value}" for place, value, _ in CHANGES])
 def test_a_key_changes_what_it_decides_and_nothing_else(rich: Grid, place: str, value: Any, expected: str) -> None:
     assert changes(rich, put(rich, place, value)) == matching(all_specs(rich), expected)
+
+
+# Their names hold the stroke that parts a place.
+ADOPTED_CHANGES: list[tuple[str, str, Any, str]] = [
+    ("big/short/0", "hub", "org/other", "train big short 0, fetch adopted big/short/0"),
+    ("big/short/0", "revision", "def", "train big short 0, fetch adopted big/short/0"),
+    ("big/short/0", "revision", None, "train big short 0, fetch adopted big/short/0"),
+    ("big/short/0", "base", "mirror/other", "train big short 0"),
+    ("big/short/0", "base", None, "train big short 0"),
+    ("local/short/0", "path", "elsewhere", "train local short 0"),
+]
+
+
+@pytest.mark.parametrize(("cell", "key", "value", "expected"), ADOPTED_CHANGES)
+def test_another_checkpoint_changes_its_training_cell_alone(rich: Grid, cell: str, key: str, value: Any, expected: str) -> None:
+    other = copy.deepcopy(rich)
+    other["adopted"][cell] = put(rich["adopted"][cell], key, value)
+    assert changes(rich, other) == matching(all_specs(rich), expected)
+    assert {key for _, key, _, _ in ADOPTED_CHANGES} == schema_keys("adopted")
+
+
+def test_what_is_adopted_depends_on_no_training(rich: Grid) -> None:
+    assert json.loads(grid.train_spec(rich, "local", "short", 0)) == {
+        "stage": "train",
+        "version": grid.VERSIONS["train"],
+        "adopt": {"path": "folder"},
+    }
+    assert json.loads(grid.train_spec(rich, "big", "short", 0))["adopt"] == rich["adopted"]["big/short/0"]
+    assert "adopt" not in json.loads(grid.train_spec(rich, "big", "long", 0))
+    adopted = {"train big short 0", "train local short 0"}
+    assert not changes(rich, put(rich, "recipes/sft-l/epochs", 2)) & adopted
+    assert not changes(rich, put(rich, "versions/torch", "0.1")) & adopted
+    trained = copy.deepcopy(rich)
+    del trained["adopted"]["big/short/0"]
+    assert changes(rich, trained) == {"train big short 0"}
+    assert trained["adopted"] and grid.train_spec(trained, "big", "short", 0) == grid.train_spec(trained, "big", "long", 0)
 
 
 def test_another_corpus_changes_the_student_pretrained_on_it(rich: Grid) -> None:
@@ -357,9 +435,9 @@ def schema_keys(section: str) -> set[str]:
     return set(entry["properties"])
 
 
-def grid_keys(section: str) -> set[str]:
-    """The keys of an object in grid.yaml; of the file itself for an empty name."""
-    schema = yaml.safe_load((config.SCHEMAS / "grid.schema.yaml").read_text())
+def file_keys(file: str, section: str = "") -> set[str]:
+    """The keys of a file of settings, or of an object in it."""
+    schema = yaml.safe_load((config.SCHEMAS / f"{file}.schema.yaml").read_text())
     return set((schema["properties"][section] if section else schema)["properties"])
 
 
@@ -372,21 +450,88 @@ def test_the_table_of_changes_names_every_key(section: str) -> None:
 
 
 def test_the_table_of_changes_names_every_key_of_the_grid() -> None:
-    assert grid_keys("") - {place.split("/")[0] for place, _, _ in CHANGES} == set()
-    for section in ("engine", "judge", "statistics"):
-        assert grid_keys(section) - {place.split("/")[1] for place, _, _ in CHANGES if place.startswith(f"{section}/")} == set()
+    assert file_keys("grid") - {place.split("/")[0] for place, _, _ in CHANGES} == set()
+    for section in ("engine", "statistics"):
+        assert file_keys("grid", section) - {place.split("/")[1] for place, _, _ in CHANGES if place.startswith(f"{section}/")} == set()
+
+
+def test_the_table_of_changes_names_every_key_of_the_judge() -> None:
+    named = {place.split("/")[1] for place, _, _ in CHANGES if place.startswith("judge/")}
+    assert file_keys("judge") - named == {"preset"}  # a grid that is loaded has the preset's keys instead
+
+
+# ---- the judge ----
+
+
+def test_a_judge_is_what_a_verdict_depends_on(rich: Grid) -> None:
+    assert grid.judge_identity(rich) == {
+        "engine": {"name": "openai"},
+        "version": grid.VERSIONS["judge"],
+        "model": "org/judge",
+        "revision": "abc",
+        "sampling": {"temperature": 0, "top_k": 1},
+        "max_tokens": 20,
+        "dtype": "float16",
+        "replies": {"correct": ["True"], "incorrect": ["False"]},
+    }
+
+
+def test_a_judge_is_the_same_whichever_answers_it_sees(rich: Grid) -> None:
+    everything = put(rich, "judge/policy", "all")
+    assert grid.judge_identity(everything) == grid.judge_identity(rich)
+    for spec_of in (grid.judge_spec, grid.score_spec):
+        assert "policy" not in json.loads(spec_of(rich))
+        assert json.loads(spec_of(everything)) == {**json.loads(spec_of(rich)), "policy": "all"}
+
+
+def test_no_judge_is_no_judge_whatever_else_is_said_of_it(rich: Grid) -> None:
+    nobody = put(rich, "judge/backend", "none")
+    assert grid.judge_identity(nobody) == {"engine": {"name": "none"}}
+    for key in JUDGE.keys() - {"backend", "policy"}:
+        assert changes(nobody, put(nobody, f"judge/{key}", None)) == set(), key
+    assert changes(nobody, put(nobody, "judge/policy", "all")) == set()
+    assert json.loads(grid.judge_spec(nobody)).keys() == json.loads(grid.score_spec(nobody)).keys() == {"stage", "version", "judge"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "packages"),
+    [("vllm", {"vllm", "torch", "transformers"}), ("hf", {"torch", "transformers"}), ("openai", set()), ("stub", set()), ("none", set())],
+)
+def test_a_judge_in_the_job_names_what_runs_it(rich: Grid, backend: str, packages: set[str]) -> None:
+    rich["judge"]["backend"] = backend
+    rich["versions"]["vllm"] = "0.9"
+    assert grid.judge_identity(rich)["engine"] == {"name": backend, **{package: rich["versions"][package] for package in packages}}
+    for package in ("vllm", "torch", "transformers"):
+        assert ("judge" in changes(rich, put(rich, f"versions/{package}", "0.1"))) == (package in packages)
+
+
+def test_a_judge_that_its_job_loads_is_fetched(rich: Grid) -> None:
+    found = [("models", "big"), ("adopted", "big/short/0")]
+    assert grid.from_hub(rich) == found
+    for backend in ("hf", "vllm"):
+        fetched = put(rich, "judge/backend", backend)
+        assert grid.from_hub(fetched) == [*found, ("judge", "judge")]
+        for key, value in (("model", "org/other"), ("revision", "def"), ("revision", None)):
+            assert changes(fetched, put(fetched, f"judge/{key}", value)) == {"fetch judge judge", "judge", "score"}
+        for folder in ("./judge", "/judge"):
+            assert grid.from_hub(put(fetched, "judge/model", folder)) == found
+
+
+def test_every_backend_of_the_schema_is_known(rich: Grid) -> None:
+    schema = yaml.safe_load((config.SCHEMAS / "judge.schema.yaml").read_text())
+    assert set(schema["properties"]["backend"]["enum"]) == grid.JUDGE_PACKAGES.keys()
 
 
 # ---- what is added runs alone ----
 
 ADDITIONS: list[tuple[str, Any, str]] = [
-    ("models/new", HUB_STUDENT, "table *, figure *"),
+    ("models/new", HUB_STUDENT, "table *, figure *, audit"),
     ("mixes/new", {"parts": {"long": 1.0}}, ""),
     ("sources/new", {"path": "rows.jsonl"}, ""),
     ("recipes/new", {"method": "lora"}, ""),
     ("hardware/new", {"gpus": 1}, ""),
-    ("benchmarks/new", {"task": "t", "data": {"path": "p"}, "rows": 1, "max_tokens": 1, "grader": "boxed"}, "table *, figure *"),
-    ("experiments/new", {"models": ["xs"], "mixes": ["tokens"], "benchmarks": ["math"], "plot": "accuracy_by_mix"}, ""),
+    ("benchmarks/new", {"task": "t", "data": {"path": "p"}, "rows": 1, "max_tokens": 1, "grader": "boxed"}, "table *, figure *, audit"),
+    ("experiments/new", {"models": ["xs"], "mixes": ["tokens"], "benchmarks": ["math"], "plot": "accuracy_by_mix"}, "audit"),
 ]
 
 
@@ -396,13 +541,14 @@ def test_an_addition_changes_only_the_tables_that_show_it(rich: Grid, place: str
 
 
 def test_a_removed_benchmark_changes_only_the_tables_that_showed_it(rich: Grid) -> None:
-    assert changes(rich, put(rich, "benchmarks/k4", None)) == matching(all_specs(rich), "table *, figure *")
+    assert changes(rich, put(rich, "benchmarks/k4", None)) == matching(all_specs(rich), "table *, figure *, audit")
 
 
 # ---- versions ----
 
 VERSIONED = {
     "evaluate": "evaluate, request *",
+    "grade": "grade *, selftest *",
     "judge": "judge, score",
 }
 
@@ -418,7 +564,7 @@ def test_a_new_version_changes_the_stage(rich: Grid, monkeypatch: pytest.MonkeyP
 
 def test_a_corpus_and_a_problem_file_differ_by_seed(demo: Grid) -> None:
     assert len({grid.base_spec(demo, "xs", seed) for seed in range(3)}) == 3
-    assert len({grid.train_spec(demo, "xs", seed) for seed in range(3)}) == 3
+    assert len({grid.train_spec(demo, "xs", "long", seed) for seed in range(3)}) == 3
     demo["models"]["big"] = dict(HUB_STUDENT)
     assert len({grid.base_spec(demo, "big", seed) for seed in range(3)}) == 1
 

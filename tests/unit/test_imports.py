@@ -135,7 +135,7 @@ def test_a_stage_imports_its_engine_when_it_needs_it(stage: str) -> None:
     assert not {module for module in at_once if module.startswith("gapgrid.engines")}
 
 
-@pytest.mark.parametrize("name", ["records", "manifest", "answers", "responses", "ledger", "command", "statistics"])
+@pytest.mark.parametrize("name", ["records", "manifest", "answers", "responses", "ledger", "command", "statistics", "gaps", "power"])
 def test_what_stages_share_imports_no_stage(name: str) -> None:
     found = ours(PACKAGE / f"{name}.py")
     assert found & {*STAGES, "grid", "config", "cli", "verify"} == set()

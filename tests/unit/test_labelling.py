@@ -131,6 +131,14 @@ def test_labels_are_kept_one_by_one_and_a_quit_goes_on_where_it_stopped(tmp_path
     assert sheet(console(), rows, file, typed()) == 5
 
 
+def test_the_last_line_says_how_to_get_the_report(tmp_path: Path) -> None:
+    rows, file = draw(some_rows(), 5, 0), tmp_path / "[red]" / "labels.jsonl"
+    for keys, n in (("y", 1), ("yyyy", 5), ("", 5)):
+        on = Console(file=io.StringIO(), width=1000)
+        sheet(on, rows, file, typed(*keys))
+        assert shown(on).splitlines()[-1] == f"{n} of 5 labelled; report with: gapgrid audit report GRID --labels {file}"
+
+
 def test_every_label_is_on_the_disk_before_the_next_question(tmp_path: Path) -> None:
     file = tmp_path / "labels.jsonl"
     seen: list[int] = []

@@ -1,13 +1,16 @@
 """statistics: values are plain means, gaps are paired, intervals cover what they say."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import optimize, special, stats
 
 from gapgrid import statistics
-from gapgrid.statistics import Estimate, Outcomes, estimates
+from gapgrid.statistics import Contrast, Estimate, Outcomes, estimates
 
 OUTCOMES = arrays.arrays(
     float, arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5), elements=st.sampled_from([0.0, 0.5, 1.0])
@@ -36,15 +39,14 @@ def coin(rng: np.random.Generator, p: float, seeds: int, questions: int) -> Outc
 def test_a_value_is_the_plain_mean_and_lies_in_its_interval(outcomes: Outcomes) -> None:
     found = one(outcomes, resamples=200)
     assert found.value == pytest.approx(outcomes.mean())
-    assert 0 <= found.low <= found.high <= 1
-    if outcomes.std() == 0:
-        assert found.low == pytest.approx(found.high)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high > found.low  # a finite benchmark never makes sure
 
 
 def test_an_average_is_the_mean_of_benchmarks_whatever_their_size() -> None:
     by_benchmark = {"small": [np.ones((1, 10))], "large": [np.zeros((1, 90))]}
     found = estimates(by_benchmark, [1.0], 200, 0.95, 0)
-    assert found["average"] == Estimate(0.5, 0.5, 0.5)
+    assert found["average"].value == 0.5
     assert list(found) == ["small", "large", "average"]
 
 
@@ -65,9 +67,10 @@ def test_an_unknown_outcome_is_left_out_of_both_sides() -> None:
     assert padded.high - padded.low == pytest.approx(known.high - known.low, rel=0.2)
 
 
-def test_resamples_without_any_outcome_are_left_out() -> None:
+def test_one_known_outcome_tells_next_to_nothing() -> None:
     found = one([[1, float("nan"), float("nan"), float("nan")]])
-    assert found == Estimate(1.0, 1.0, 1.0)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low < 0.05  # one question tells next to nothing
 
 
 # ---- gaps ----
@@ -85,7 +88,10 @@ def test_a_gap_is_paired_by_question_and_by_seed() -> None:
     rng = np.random.default_rng(2)
     for seeds in (1, 3):
         same = coin(rng, 0.5, seeds, 60)
-        assert gap(same, same) == Estimate(0.0, 0.0, 0.0)
+        none = gap(same, same)
+        assert none.value == 0
+        assert none.low == pytest.approx(-none.high)
+        assert none.high < 0.06  # of 60 pairs none differs
     # One side is right on ten questions more, wherever the other stands: the pairs know that, the sides do not.
     base = np.zeros((1, 100))
     base[0, :45] = 1
@@ -113,24 +119,102 @@ def test_less_confidence_is_narrower() -> None:
     assert widths[0] < 0.5 * widths[2]
 
 
-@pytest.mark.parametrize(("p", "questions"), [(0.3, 60), (0.5, 200)])
-def test_an_interval_covers_the_truth_as_often_as_it_says(p: float, questions: int) -> None:
-    rng = np.random.default_rng(5)
-    found = [one(coin(rng, p, 1, questions), resamples=300, seed=trial) for trial in range(300)]
-    coverage = np.mean([entry.low <= p <= entry.high for entry in found])
-    assert 0.90 <= coverage <= 0.985
+class Design(NamedTuple):
+    """One kind of simulated grid: accuracies of the sides, questions, repeats, seeds, spread of seeds in logits."""
+
+    sides: tuple[float, ...]
+    questions: int
+    repeats: int
+    seeds: int
+    apart: float = 0.0
 
 
-def test_a_gaps_interval_covers_the_truth_as_often_as_it_says() -> None:
+SPREAD, NOISE = 2.0, 0.7  # how far questions differ, and how differently seeds take each, in logits
+N_GRIDS, N_RESAMPLES = 1000, 2000
+
+
+def at_zero(accuracy: float, apart: float) -> float:
+    """The logit at which a mean over normal logits is `accuracy`."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    spread = np.sqrt(SPREAD**2 + NOISE**2 + apart**2)
+    return float(optimize.brentq(lambda centre: weights @ special.expit(centre + spread * nodes) / weights.sum() - accuracy, -20, 20))
+
+
+def simulated(design: Design, grids: int, rng: np.random.Generator) -> list[Outcomes]:
+    """Per side grids x seeds x questions; sides share how hard questions are, and neither their seeds nor their answers."""
+    shape = (grids, design.seeds, design.questions)
+    hard = rng.normal(0, SPREAD, (grids, 1, design.questions))
+    found = []
+    for accuracy in design.sides:
+        seed = rng.normal(0, design.apart, (grids, design.seeds, 1))
+        logits = at_zero(accuracy, design.apart) + hard + seed + rng.normal(0, NOISE, shape)
+        found.append(rng.binomial(design.repeats, special.expit(logits)) / design.repeats)
+    return found
+
+
+def coverage(contrasts: list[Contrast], truth: float, benchmark: str) -> float:
+    """How often the intervals hold the truth."""
+    found = [one[benchmark] for one in statistics.estimates_of(contrasts, N_RESAMPLES, 0.95, 0)]
+    return float(np.mean([one.low <= truth <= one.high for one in found]))
+
+
+DESIGNS = [
+    Design((0.1,), 30, 1, 1),
+    Design((0.5,), 30, 1, 1),
+    Design((0.1,), 30, 16, 1),
+    Design((0.5,), 40, 16, 1),
+    Design((0.05,), 500, 1, 1),
+    Design((0.9,), 500, 16, 1),
+    Design((0.1,), 40, 16, 3, 0.4),
+    Design((0.5,), 500, 1, 3, 0.4),
+    Design((0.9,), 500, 16, 3, 0.8),
+    Design((0.6, 0.4), 30, 1, 1),
+    Design((0.9, 0.8), 40, 16, 1),
+    Design((0.5, 0.5), 500, 1, 1),
+    Design((0.6, 0.4), 40, 16, 3, 0.4),
+    Design((0.5, 0.5), 500, 16, 3, 0.4),
+]
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=lambda design: "-".join(map(str, design)))
+def test_an_interval_covers_the_truth_as_often_as_it_says(design: Design) -> None:
+    sides = simulated(design, N_GRIDS, np.random.default_rng(5))
+    weights = [1.0, -1.0][: len(sides)]
+    contrasts = [Contrast({"b": arrays}, weights) for arrays in zip(*sides, strict=True)]
+    assert 0.93 <= coverage(contrasts, float(np.dot(weights, design.sides)), "b") <= 0.97
+
+
+def test_an_averages_interval_covers_too_when_one_training_answers_all_benchmarks() -> None:
     rng = np.random.default_rng(6)
-    hits = []
-    for _ in range(300):
-        easy = rng.random(80)  # how easy each question is, to both
-        sides = [(rng.random((1, 80)) < easy * skill).astype(float) for skill in (0.9, 0.7)]
-        truth = 0.5 * 0.2
-        found = gap(*sides, resamples=300)
-        hits.append(found.low <= truth <= found.high)
-    assert 0.90 <= np.mean(hits) <= 0.985
+    shift = rng.normal(0, 0.06, (N_GRIDS, 3, 1))
+    accuracies = {"small": (0.2, 30), "middle": (0.5, 40), "large": (0.6, 200)}
+    answered = {name: (rng.random((N_GRIDS, 3, n)) < p + shift).astype(float) for name, (p, n) in accuracies.items()}
+    contrasts = [Contrast({name: [grids[i]] for name, grids in answered.items()}, [1.0]) for i in range(N_GRIDS)]
+    truth = float(np.mean([p for p, _ in accuracies.values()]))
+    assert 0.93 <= coverage(contrasts, truth, "average") <= 0.97
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 30), (1, 30), (3, 40), (15, 30), (30, 30), (250, 500)])
+def test_single_answers_have_wilsons_interval_but_for_student_and_bootstrap(n_right: int, n: int) -> None:
+    found = one([[1.0] * n_right + [0.0] * (n - n_right)], resamples=4000)
+    wilson = stats.binomtest(n_right, n).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.025 if n < 100 else 0.004)
+
+
+def test_a_gap_of_single_answers_is_as_wide_as_theory_says() -> None:
+    first = np.zeros((1, 1000))
+    second = first.copy()
+    first[0, :120] = second[0, 120:180] = 1
+    found = gap(first, second, 4000)
+    standard_error = np.sqrt((0.18 - 0.06**2) / 1000)
+    assert (found.low, found.high) == pytest.approx((0.06 - 1.96 * standard_error, 0.06 + 1.96 * standard_error), abs=0.002)
+
+
+def test_an_interval_of_many_questions_is_scipys() -> None:
+    values = np.random.default_rng(3).beta(2, 3, (1, 300))
+    found = one(values, resamples=4000)
+    theirs = stats.bootstrap((values[0],), np.mean, n_resamples=4000, rng=np.random.default_rng(0)).confidence_interval
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
 
 
 def test_seeds_that_differ_widen_an_interval() -> None:
@@ -142,16 +226,30 @@ def test_seeds_that_differ_widen_an_interval() -> None:
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
 
 
-def test_two_seeds_are_drawn_with_replacement() -> None:
+def test_two_seeds_that_disagree_tell_nothing() -> None:
     found = one(np.vstack([np.zeros((1, 50)), np.ones((1, 50))]), 1000)
-    assert found == Estimate(0.5, 0.0, 1.0)
+    assert found == pytest.approx((0.5, 0.0, 1.0), abs=0.01)
+
+
+def test_seeds_are_drawn_from_students_distribution() -> None:
+    means = np.array([0.3, 0.5, 0.55])
+    weights = statistics.seed_weights(3, 20_000, 0, "student")
+    drawn = weights @ (means - means.mean())
+    assert np.quantile(np.abs(drawn), 0.95) == pytest.approx(stats.t.ppf(0.975, 2) * means.std(ddof=1) / np.sqrt(3), rel=0.05)
+    assert not np.array_equal(weights, statistics.seed_weights(3, 20_000, 0, "another"))
+
+
+def test_seeds_alike_but_for_noise_widen_an_interval_little() -> None:
+    rng = np.random.default_rng(8)
+    three, single = (np.mean([np.ptp(one(coin(rng, 0.5, n, 400))[1:]) for _ in range(30)]) for n in (3, 1))
+    assert three < 0.85 * single
 
 
 def test_one_seed_is_resampled_over_questions_alone() -> None:
-    outcomes = [coin(np.random.default_rng(8), 0.5, 1, 40)]
-    means = statistics.resampled_means(outcomes, 700, np.random.default_rng(0))
-    assert means.shape == (1, 700)
-    assert set(np.round(means[0] * 40, 6)) <= set(range(41))
+    outcomes = coin(np.random.default_rng(8), 0.5, 1, 40)
+    found = statistics.resample([Contrast({"b": [outcomes]}, [1.0])], 2000, 0)[0]
+    assert found.draws["b"].dtype == np.float32
+    assert found.draws["b"].std() == pytest.approx(stats.sem(outcomes[0]) * stats.t.ppf(0.975, 39) / 1.96, rel=0.05)
 
 
 # ---- what it must not depend on ----
@@ -170,16 +268,46 @@ def test_a_gap_does_not_depend_on_what_stands_beside_it() -> None:
     assert alone == beside
 
 
-def test_draws_are_counts_of_units() -> None:
-    counts = statistics.draws(7, 50, np.random.default_rng(0))
+def test_many_contrasts_at_once_are_each_as_alone() -> None:
+    rng = np.random.default_rng(12)
+    sides = [coin(rng, 0.5, 2, 50) for _ in range(3)]
+    contrasts = [Contrast({"b": [sides[0]]}, [1.0]), Contrast({"a": [sides[1]], "b": sides[1:]}, [1.0, -1.0])]
+    with pytest.raises(ValueError, match="one or two sides"):
+        statistics.resample(contrasts, 10, 0)
+    contrasts[1] = Contrast({"a": sides[:2], "b": sides[1:]}, [1.0, -1.0])
+    together = statistics.estimates_of(contrasts, 500, 0.95, 0)
+    for contrast, found in zip(contrasts, together, strict=True):
+        alone = estimates(contrast.sides, contrast.weights, 500, 0.95, 0)
+        assert {name: pytest.approx(entry, abs=1e-6) for name, entry in alone.items()} == found
+
+
+def test_a_gaps_draws_are_the_difference_of_its_sides_draws_where_nothing_is_corrected() -> None:
+    rng = np.random.default_rng(13)
+    first, second = coin(rng, 0.6, 1, 5000), coin(rng, 0.4, 1, 5000)
+    contrasts = [Contrast({"b": [first]}, [1.0]), Contrast({"b": [second]}, [1.0]), Contrast({"b": [first, second]}, [1.0, -1.0])]
+    one_side, other, both = (found.draws["b"] for found in statistics.resample(contrasts, 300, 0))
+    assert both == pytest.approx(one_side - other, abs=1e-4)
+
+
+def test_weights_are_counts_of_questions_less_one() -> None:
+    weights = np.concatenate(list(statistics.question_weights(7, 50, 0, "b")))
+    counts = weights * 7 + 1
     assert counts.shape == (50, 7)
-    assert (counts.sum(axis=1) == 7).all()
-    assert (counts >= 0).all()
+    assert counts.sum(axis=1) == pytest.approx(7, abs=1e-4)
+    assert counts == pytest.approx(counts.round(), abs=1e-5)
 
 
 def test_a_block_more_or_less_gives_as_many_resamples() -> None:
     for resamples in (1, statistics.BLOCK, statistics.BLOCK + 1, 2 * statistics.BLOCK):
-        assert statistics.resampled_means([np.ones((1, 3))], resamples, np.random.default_rng(0)).shape == (1, resamples)
+        found = statistics.resample([Contrast({"b": [np.eye(3)[:1]]}, [1.0])], resamples, 0)[0]
+        assert found.draws["b"].shape == found.draws["average"].shape == (resamples,)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="no outcome"):
+        one([[float("nan")] * 3])
+    with pytest.raises(ValueError, match="b: contrasts differ in their number of questions"):
+        statistics.resample([Contrast({"b": [np.ones((1, n))]}, [1.0]) for n in (3, 4)], 10, 0)
 
 
 def test_the_order_of_questions_and_seeds_is_of_no_account() -> None:
@@ -189,3 +317,37 @@ def test_the_order_of_questions_and_seeds_is_of_no_account() -> None:
     here, there = gap(first, second, 4000), gap(first[::-1, order], second[::-1, order], 4000)
     assert here.value == pytest.approx(there.value)
     assert (here.low, here.high) == pytest.approx((there.low, there.high), abs=0.02)
+
+
+# ---- truncation ----
+
+
+def test_truncated_answers_are_bounded_from_both_sides() -> None:
+    verdicts = ["correct", "correct", "incorrect", "no_answer", "incorrect", "unparsed", "unparsed", "correct"]
+    finish = ["stop", "length", "length", "length", "stop", "stop", "length", "stop"]
+    found = statistics.truncation(verdicts, finish, [10, 100, 100, 100, 30, 20, 100, 20])
+    assert found.accuracy == 3 / 6
+    assert found.cap_hits == 4 / 8
+    assert found.finished == 2 / 3
+    assert found.no_answer == 1 / 8
+    assert (found.low, found.high) == (2 / 6, 5 / 6)
+    assert found.right == pytest.approx([130 / 3, *np.quantile([10, 20, 100], statistics.QUANTILES)])
+    assert found.wrong == pytest.approx([230 / 3, *np.quantile([30, 100, 100], statistics.QUANTILES)])
+
+
+def test_a_cell_without_truncation_has_no_slack_and_one_without_answers_no_accuracy() -> None:
+    found = statistics.truncation(["correct", "incorrect"], ["stop", "stop"], [1, 2])
+    assert found[:6] == (0.5, 0.0, 0.5, 0.0, 0.5, 0.5)
+    none = statistics.truncation(["unparsed"], ["stop"], [1])
+    assert (none.accuracy, none.finished, none.low, none.right) == (None, None, None, None)
+    with pytest.raises(ValueError, match="2 verdicts"):
+        statistics.truncation(["correct", "correct"], ["stop"], [1])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["correct", "incorrect", "no_answer", "unparsed"]), st.sampled_from(["stop", "length"]))))
+def test_the_bounds_hold_the_accuracy_in_any_order(rows: list[tuple[str, str]]) -> None:
+    found = statistics.truncation([row[0] for row in rows], [row[1] for row in rows], range(len(rows)))
+    if found.accuracy is not None and found.low is not None and found.high is not None:
+        assert found.low <= found.accuracy <= found.high
+    turned = statistics.truncation([row[0] for row in rows[::-1]], [row[1] for row in rows[::-1]], range(len(rows))[::-1])
+    assert turned == found

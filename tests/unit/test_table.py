@@ -17,7 +17,7 @@ Runner = Callable[..., int]
 SCORE_COLUMNS = ["model", "mix", "seed", "benchmark", "n", "n_problems", "acc", "acc_judged", "acc_best_guess"]
 ESTIMATE_COLUMNS = [
     *("quantity", "model", "family", "params_b", "mix", "minus", "benchmark"),
-    *("estimate", "low", "high", "n_questions", "n_seeds"),
+    *("estimate", "low", "high", "p", "p_holm", "settled", "n_questions", "n_seeds"),
 ]
 GRID: dict[str, Any] = {
     "seeds": [0, 1],
@@ -119,6 +119,15 @@ def test_estimates_are_tidy(tables: Tables) -> None:
     assert list(rows.columns) == ESTIMATE_COLUMNS
     assert rows["quantity"].value_counts().to_dict() == {"accuracy": 2 * 3 * 3, "gap": 2 * 3, "best_guess": 3}
     assert (rows["low"].dropna() <= rows["high"].dropna()).all()
+
+
+def test_a_gap_says_what_its_sign_is_worth(tables: Tables) -> None:
+    tables.tabulate(tables.scores())
+    rows = tables.read("gap.estimates.csv")
+    gaps, others = rows[rows["quantity"] == "gap"], rows[rows["quantity"] != "gap"]
+    assert others[["p", "p_holm", "settled"]].isna().all(axis=None)
+    assert gaps["p"].between(0, 1).all() and (gaps["p_holm"] >= gaps["p"]).all()
+    assert (gaps["settled"] == (gaps["p_holm"] <= 0.05)).all()
 
 
 @pytest.mark.parametrize(

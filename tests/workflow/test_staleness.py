@@ -151,7 +151,7 @@ def comment_every_config_file(project: Project) -> None:
 
 def comment_all_code(project: Project) -> None:
     """A comment in every module and rule file but those that leaves take as input."""
-    leaf_code = {"table.py", "statistics.py", "figure.py", "audit.py", "injections.py"}
+    leaf_code = {"table.py", "statistics.py", "gaps.py", "figure.py", "audit.py", "injections.py"}
     for file in [*project.path("workflow/gapgrid").rglob("*.py"), *project.path("workflow/rules").glob("*.smk")]:
         if file.name not in leaf_code:
             file.write_text(file.read_text() + "\n# A comment.\n")

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from gapgrid.crosschecks import cross_problems, did_you_mean, unpinned
+from gapgrid.crosschecks import cross_problems, did_you_mean, engine_problems, unpinned
 from gapgrid.grid import Grid
 from gapgrid.records import InputError, fail_if
 
@@ -57,6 +57,7 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
     grid: Grid = {"name": name, "folder": folder.as_posix(), **settings, **documents}
     fail_if(sorted(set(cross_problems(grid))))
     grid["versions"] = locked_versions(REPOSITORY / "envs" / f"{grid['environment']}.txt")
+    fail_if(list(engine_problems(grid)))
     return grid
 
 

@@ -160,6 +160,14 @@ def _experiment_problems(grid: Grid) -> Iterator[str]:
             yield f"{where}: key 'contrast' is missing; plot gap_by_size needs it"
 
 
+def engine_problems(grid: Grid) -> Iterator[str]:
+    """An engine whose version would be in no spec: the environment's lock does not pin it."""
+    chosen = {"grid.yaml: engine.evaluate": grid["engine"]["evaluate"], "judge.yaml: backend": grid["judge"]["backend"]}
+    for where, engine in chosen.items():
+        if engine == "vllm" and "vllm" not in grid["versions"]:
+            yield f"{grid['folder']}/{where}: vllm is not in envs/{grid['environment']}.txt; environment: gpu in grid.yaml has it"
+
+
 def _adopted_problems(grid: Grid) -> Iterator[str]:
     for cell, entry in grid["adopted"].items():
         model, mix, seed = cell.split("/")

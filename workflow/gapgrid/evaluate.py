@@ -43,15 +43,27 @@ class Request(NamedTuple):
     digest: str
 
 
-def load_engine(name: str, model: Path) -> Engine:
-    """The engine of a spec over the model in a folder."""
+def load_engine(name: str, model: Path, gpus: int = 1, tensor_parallel: int | None = None) -> Engine:
+    """The engine of a spec over the model in a folder; how it uses the GPUs is no part of any spec."""
     if name == "stub":
         from gapgrid.engines.stub import Answerer
 
         return Answerer(model)
+    if name == "vllm":
+        from gapgrid.engines.harness_vllm import VLLMHarness
+
+        return VLLMHarness(model, gpus, tensor_parallel)
     from gapgrid.engines.harness import Harness
 
     return Harness(model)
+
+
+def shake_hands(engine: Any, request: Request, asked: list[Question], args: Namespace, trained: Row) -> None:
+    """Check that the student is asked as it was trained; see the engine's module of that name."""
+    from gapgrid.engines import handshake, harness
+
+    message = harness.user_message(request.task, read_jsonl(request.problems))
+    handshake.check(engine, asked[0], message, trained, args.base)
 
 
 def batches(questions: list[Question], rows: int) -> list[list[Question]]:
@@ -65,13 +77,17 @@ def batches(questions: list[Question], rows: int) -> list[list[Question]]:
     return out
 
 
-def answer_missing(engine: Engine, store: Store, request: Request, identity: Row) -> Iterator[Row]:
-    """Ask what the store lacks of one request, keeping every batch as it comes; yields how long each batch took.
+def ask(engine: Engine, request: Request, identity: Row) -> list[Question]:
+    """The questions of one request; `identity` names engine and versions, and is part of what they are kept under."""
+    try:
+        asked = engine.questions(request.task, read_jsonl(request.problems), request.content)
+    except InputError as error:
+        raise InputError(f"benchmark '{request.benchmark}': {error}") from error
+    return [question._replace(settings={**question.settings, "engine": identity}) for question in asked]
 
-    `identity` names engine and versions.
-    """
-    asked = engine.questions(request.task, read_jsonl(request.problems), request.content)
-    asked = [question._replace(settings={**question.settings, "engine": identity}) for question in asked]
+
+def answer_missing(engine: Engine, store: Store, request: Request, asked: list[Question]) -> Iterator[Row]:
+    """Answer what the store lacks of one request, keeping every batch as it comes; yields how long each batch took."""
     missing = store.missing(asked)
     log.info("%s: %d questions, %d to answer", request.benchmark, len(asked), len(missing))
     n_done = 0
@@ -100,6 +116,26 @@ def read_requests(args: Namespace) -> list[Request]:
     return found
 
 
+def answer_all(args: Namespace, store: Store, requests: list[Request], identity: Row, trained: Row) -> list[Row]:
+    """Load the student once and answer what is missing; an engine sees all questions before it answers the first."""
+    engine = load_engine(identity["name"], args.model, args.gpus, args.tensor_parallel)
+    asked = {request.digest: ask(engine, request, identity) for request in requests}
+    for request in requests:
+        if identity["name"] != "stub" and asked[request.digest]:
+            shake_hands(engine, request, asked[request.digest], args, trained)
+    return [speed for request in requests for speed in answer_missing(engine, store, request, asked[request.digest])]
+
+
+def describe(request: Request, rows: list[Row]) -> Row:
+    """What the stamp says of one request. Warns of a student that never ends an answer."""
+    if rows and all(row["finish"] == "length" for row in rows):
+        log.warning(
+            "warning: %s: all %d answers reached the cap of %s tokens; the student may never have learnt to end an answer",
+            *(request.benchmark, len(rows), request.content.get("max_tokens")),
+        )
+    return {"benchmark": request.benchmark, "rows": len(rows), "sha256": checksum(rows)}
+
+
 def work(args: Namespace) -> None:
     """Load the student only if the store lacks something; then write the stamp."""
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -107,16 +143,11 @@ def work(args: Namespace) -> None:
     digest = model_digest(trained)
     identity: dict[str, Any] = {**args.spec["engine"], "version": args.spec["version"]}
     requests = read_requests(args)
-    engine: Engine | None = None
-    served = {}
     speeds: list[Row] = []
     with Store(args.manifest.parent / "responses" / f"{digest}.sqlite") as store:
-        for request in requests:
-            if not store.rows(request.digest):
-                engine = engine or load_engine(identity["name"], args.model)
-                speeds.extend(answer_missing(engine, store, request, identity))
-            rows = store.rows(request.digest)
-            served[request.digest] = {"benchmark": request.benchmark, "rows": len(rows), "sha256": checksum(rows)}
+        if lacking := [request for request in requests if not store.rows(request.digest)]:
+            speeds = answer_all(args, store, lacking, identity, trained)
+        served = {request.digest: describe(request, store.rows(request.digest)) for request in requests}
     if speeds:
         write_jsonl(args.manifest.parent / "metrics.jsonl", speeds)
     inputs = {"train": sha256_file(args.train_manifest)}
@@ -127,6 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m gapgrid.evaluate --spec … MODEL TRAIN_MANIFEST MANIFEST --requests … --tasks … --problems …`."""
     parser = stage_parser("evaluate", __doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=1, help="engine vllm: how many GPUs this job has")
+    parser.add_argument("--tensor-parallel", type=int, help="engine vllm: GPUs per copy of the student (default: all of them)")
+    parser.add_argument("--base", type=Path, help="the student before training, whose chat template it was trained with")
     parser.add_argument("model", type=Path)
     parser.add_argument("train_manifest", type=Path)
     parser.add_argument("manifest", type=Path)

@@ -84,6 +84,9 @@ def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> F
     for family, axes in panels.items():
         rows = gaps[gaps["family"] == family]
         axes.axhline(0, color="0.3", linewidth=1)
+        open_ones = rows[(rows["benchmark"] == "average") & (rows["settled"] != True)]  # noqa: E712 - read from a CSV file, may be empty
+        for index, size in enumerate(open_ones["params_b"]):
+            axes.axvspan(size * 1e9 / 1.25, size * 1e9 * 1.25, color="0.9", zorder=0, label=OPEN if index == 0 else None)
         for index, (benchmark, label) in enumerate(shown["benchmarks"]):
             _line(axes, rows[rows["benchmark"] == benchmark], index, label)
         _line(axes, rows[rows["benchmark"] == "average"], len(shown["benchmarks"]), "average", strong=True)
@@ -121,6 +124,7 @@ def _counts(rows: pd.DataFrame) -> str:
     return f"n = {questions} questions, {seeds} training seed{'s' if seeds > 1 else ''}, bars: bootstrap interval"
 
 
+OPEN = "sign of the average not settled"
 PLOTS = {"gap_by_size": gap_by_size, "accuracy_by_mix": accuracy_by_mix}
 
 

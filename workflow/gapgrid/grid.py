@@ -28,7 +28,7 @@ VERSIONS = {
     "judge": 3,
     "score": 2,
     "audit": 1,
-    "table": 1,
+    "table": 2,
     "figure": 1,
 }
 
@@ -57,6 +57,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "trainer": ("torch", "transformers"),
     "hf": ("lm_eval", "torch", "transformers"),
+    "vllm": ("lm_eval", "torch", "transformers", "vllm"),
     "stub": (),
 }
 JUDGE_PACKAGES: dict[str, tuple[str, ...]] = {
@@ -160,7 +161,9 @@ def from_hub(grid: Grid) -> list[tuple[str, str]]:
     """(section, name) of every model that the grid takes from the hub: students, adopted checkpoints, a judge run in its job."""
     trained = {(cell.model, cell.mix, cell.seed) for cell in all_cells(grid)}
     found = [("models", name) for name in sorted({cell[0] for cell in trained}) if "hub" in grid["models"][name]]
-    found += [("adopted", "/".join(map(str, cell))) for cell in sorted(trained) if "hub" in grid["adopted"].get("/".join(map(str, cell)), ())]
+    found += [
+        ("adopted", "/".join(map(str, cell))) for cell in sorted(trained) if "hub" in grid["adopted"].get("/".join(map(str, cell)), ())
+    ]
     return found + ([("judge", "judge")] if judge_is_fetched(grid) else [])
 
 

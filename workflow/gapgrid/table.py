@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gapgrid import manifest, statistics
+from gapgrid import gaps, manifest, statistics
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.records import InputError, fail_if, read_json, read_jsonl, sha256_file, write_text
 
@@ -53,33 +53,49 @@ def layout(cells: list[list[Any]]) -> tuple[list[str], list[str], list[int], lis
 
 
 def estimate_rows(spec: dict[str, Any], outcomes: Verdicts) -> Iterator[dict[str, Any]]:
-    """Tidy rows: every accuracy, then the contrast's gaps, per benchmark and as their average."""
+    """Tidy rows: every accuracy, then the contrast's gaps, per benchmark and as their average; a gap with what its sign is worth.
+
+    `p` is of no gap; `p_holm` is corrected for the gaps of all students on that benchmark; `settled` says whether the sign is.
+    """
     fail_if([f"table: no score of {'/'.join(map(str, cell))}" for cell in spec["cells"] if tuple(cell) not in outcomes])
     models, mixes, seeds, benchmarks = layout(spec["cells"])
-    contrast = spec.get("contrast")
+    options, contrast = spec["statistics"], spec.get("contrast")
     shown: list[tuple[str, list[str], list[float]]] = [("accuracy", [mix], [1.0]) for mix in mixes]
     if contrast:
         shown.append(("gap", contrast, [1.0, -1.0]))
-    options = spec["statistics"]
-    for model in models:
-        for quantity, sides, weights in shown:
-            arrays = {name: [stacked(outcomes, model, mix, seeds, name) for mix in sides] for name in benchmarks}
-            found = statistics.estimates(arrays, weights, options["resamples"], options["confidence"], options["seed"])
-            for benchmark, estimate in found.items():
-                questions = [arrays[name][0].shape[1] for name in benchmarks if benchmark in (name, "average")]
-                yield {
-                    "quantity": quantity,
-                    "model": model,
-                    **spec["models"][model],
-                    "mix": sides[0],
-                    "minus": sides[1] if len(sides) > 1 else None,
-                    "benchmark": benchmark,
-                    "estimate": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "n_questions": sum(questions),
-                    "n_seeds": arrays[benchmarks[0]][0].shape[0],
-                }
+    asked = [(model, *one) for model in models for one in shown]
+    contrasts = [
+        statistics.Contrast({name: [stacked(outcomes, model, mix, seeds, name) for mix in sides] for name in benchmarks}, weights, model)
+        for model, _, sides, weights in asked
+    ]
+    found = statistics.resample(contrasts, options["resamples"], options["seed"])
+    signs = _signs([one for one in found if one.gap], options["confidence"])
+    for (model, quantity, sides, _), one in zip(asked, found, strict=True):
+        for benchmark, value in one.values.items():
+            low, high = statistics.interval(one, benchmark, options["confidence"])
+            sign = next(signs[benchmark])._asdict() if one.gap else {}
+            yield {
+                "quantity": quantity,
+                "model": model,
+                **spec["models"][model],
+                "mix": sides[0],
+                "minus": sides[1] if len(sides) > 1 else None,
+                "benchmark": benchmark,
+                "estimate": value,
+                "low": low,
+                "high": high,
+                "p": sign.get("p"),
+                "p_holm": sign.get("p_holm"),
+                "settled": sign.get("is_settled"),
+                "n_questions": one.n[benchmark],
+                "n_seeds": len(seeds),
+            }
+
+
+def _signs(found: list[statistics.Resampled], confidence: float) -> dict[str, Iterator[gaps.Settled]]:
+    """By benchmark, each gap's p-values in the students' order."""
+    names = found[0].values if found else ()
+    return {name: iter(gaps.settle(found, name, confidence)) for name in names}
 
 
 def guess_rows(scores: pd.DataFrame) -> Iterator[dict[str, Any]]:

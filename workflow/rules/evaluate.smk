@@ -31,6 +31,7 @@ rule evaluate:
     """Let {wildcards.model} trained on {wildcards.mix}, seed {wildcards.seed}, answer its benchmarks."""
     input:
         model=ancient(f"{RESULTS}/train/{TRAINING_CELL}/model"),
+        base=ancient(base_of("model")),
         train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
         requests=requests_of(f"{RESULTS}/requests/{CELL}.spec"),
         tasks=ancient(tasks_of),
@@ -53,4 +54,4 @@ rule evaluate:
     params:
         spec=evaluate_spec,
     shell:
-        "python -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"
+        "python -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --base {input.base} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"

@@ -13,7 +13,7 @@ rule table:
     input:
         scores=scores_of("score.json"),
         verdicts=ancient(scores_of("verdicts.jsonl")),
-        code=code_of("table", "statistics"),
+        code=code_of("table", "statistics", "gaps"),
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
         estimates=report(

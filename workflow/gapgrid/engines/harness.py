@@ -1,6 +1,7 @@
 """lm-eval with transformers: the harness's own task files and model class, one batch at a time, finish reasons kept."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class RecordingHFLM(HFLM):
             options["temperature"] = temperature
         else:
             options.pop("top_p", None)
+            options.pop("top_k", None)
         stops = [text for text in stop if text and text != self.tokenizer.eos_token]
         if stops:
             options.update(stop_strings=stops, tokenizer=self.tokenizer)
@@ -63,8 +65,7 @@ class RecordingHFLM(HFLM):
 
     def _end(self, tokens: list[int], stops: list[str], cap: int) -> tuple[str, int]:
         """How one answer ended and how many tokens it has, its end-of-text token counted."""
-        ids = self.model.generation_config.eos_token_id
-        ends = set(ids if isinstance(ids, list) else [ids]) | {self.tokenizer.eos_token_id}
+        ends = as_set(self.model.generation_config.eos_token_id) | {self.tokenizer.eos_token_id}
         place = next((index for index, token in enumerate(tokens) if token in ends), None)
         if place is not None:
             return "stop", place + 1
@@ -76,7 +77,56 @@ class RecordingHFLM(HFLM):
         return ("length" if len(tokens) >= cap else "stop"), len(tokens)
 
 
-class Harness:
+class LMEval:
+    """Questions as lm-eval renders them, for any engine: what is asked never depends on what answers."""
+
+    tokenizer: Any
+    apply_chat_template: Callable[..., str]
+    max_length: int  # tokens that the model takes
+    longest = 0  # tokens of the longest question so far with its answer's cap
+
+    def questions(self, task: Path, problems: list[Row], request: Row) -> list[Question]:
+        """Prompts as lm-eval renders them: the task file's doc_to_text through the student's chat template."""
+        if not self.tokenizer.chat_template:
+            raise InputError("the student's tokenizer has no chat template (tokenizer_config.json, chat_template.jinja); give it one")
+        harness_task = load_task(task, problems)
+        harness_task.build_all_requests(apply_chat_template=True, chat_template=self.apply_chat_template)
+        by_doc = {instance.doc_id: instance for instance in harness_task.instances}
+        sampling = request.get("sampling", {})
+        settings = {
+            **by_doc[0].args[1],
+            "do_sample": sampling.get("temperature", 0) > 0,
+            "temperature": float(sampling.get("temperature", 0)),
+            "max_gen_toks": request["max_tokens"],
+            **{key: sampling[key] for key in ("top_p", "top_k", "seed") if key in sampling},
+        }
+        prompts = [by_doc[index].args[0] for index in range(len(problems))]
+        self._check_length(task, prompts, request["max_tokens"])
+        return [
+            Question(row["doc_id"], repeat, row["problem"], row["gold"], prompts[index], settings)
+            for index, row in enumerate(problems)
+            for repeat in range(request.get("repeats", 1))
+        ]
+
+    def prompt_ids(self, prompts: list[str]) -> list[list[int]]:
+        """Token ids of rendered prompts, as the engine feeds them to the model."""
+        raise NotImplementedError
+
+    def end_ids(self) -> set[int]:
+        """Token ids that end an answer."""
+        raise NotImplementedError
+
+    def _check_length(self, task: Path, prompts: list[str], cap: int) -> None:
+        longest = max(map(len, self.prompt_ids(prompts)))
+        if longest + cap > self.max_length:
+            # lm-eval would cut the prompt from the left and only warn.
+            raise InputError(
+                f"{task}: longest prompt {longest} + max_tokens {cap} = {longest + cap} tokens, the model takes {self.max_length}"
+            )
+        self.longest = max(self.longest, longest + cap)
+
+
+class Harness(LMEval):
     """Asks a transformers model through lm-eval."""
 
     batch_rows = BATCH_ROWS
@@ -90,35 +140,22 @@ class Harness:
             dtype="bfloat16" if cuda else "float32",
             batch_size=BATCH_ROWS,
         )
+        self.tokenizer = self.model.tokenizer
+        self.apply_chat_template = self.model.apply_chat_template
+        self.max_length = self.model.max_length
+        penalty = self.model.model.generation_config.repetition_penalty
+        if penalty not in (None, 1.0):
+            log.warning(
+                "warning: the student's generation_config.json has repetition_penalty %s: engine hf applies it, vllm does not", penalty
+            )
 
-    def questions(self, task: Path, problems: list[Row], request: Row) -> list[Question]:
-        """Prompts as lm-eval renders them: the task file's doc_to_text through the student's chat template."""
-        harness_task = load_task(task, problems)
-        harness_task.build_all_requests(apply_chat_template=True, chat_template=self.model.apply_chat_template)
-        by_doc = {instance.doc_id: instance for instance in harness_task.instances}
-        sampling = request.get("sampling", {})
-        settings = {
-            **by_doc[0].args[1],
-            "do_sample": sampling.get("temperature", 0) > 0,
-            "temperature": float(sampling.get("temperature", 0)),
-            "max_gen_toks": request["max_tokens"],
-            **({"top_p": sampling["top_p"]} if "top_p" in sampling else {}),
-            **({"seed": sampling["seed"]} if "seed" in sampling else {}),
-        }
-        prompts = [by_doc[index].args[0] for index in range(len(problems))]
-        self._check_length(task, prompts, request["max_tokens"])
-        return [
-            Question(row["doc_id"], repeat, row["problem"], row["gold"], prompts[index], settings)
-            for index, row in enumerate(problems)
-            for repeat in range(request.get("repeats", 1))
-        ]
+    def prompt_ids(self, prompts: list[str]) -> list[list[int]]:
+        """Token ids of rendered prompts; lm-eval adds special tokens unless a prompt begins with a BOS."""
+        return [self.model.tok_batch_encode([prompt])[0][0].tolist() for prompt in prompts]
 
-    def _check_length(self, task: Path, prompts: list[str], cap: int) -> None:
-        longest = max(len(ids) for ids in self.model.tokenizer(prompts, add_special_tokens=False)["input_ids"])
-        room = self.model.max_length
-        if longest + cap > room:
-            # lm-eval would cut the prompt from the left and only warn.
-            raise InputError(f"{task}: longest prompt {longest} + max_tokens {cap} = {longest + cap} tokens, the model takes {room}")
+    def end_ids(self) -> set[int]:
+        """What generation stops at; the tokenizer's own end-of-text token does not count unless it is among these."""
+        return as_set(self.model.model.generation_config.eos_token_id)
 
     def answer(self, questions: list[Question]) -> list[Answer]:
         """Answer one batch; sampling is seeded by the batch, so a resumed run draws the same."""
@@ -136,6 +173,18 @@ class Harness:
             clean = response.encode("utf-8", "replace").decode("utf-8")
             told.setdefault(prompt, []).append(Answer(clean, finish, n_tokens))
         return [told[question.prompt].pop() for question in questions]
+
+
+def as_set(ids: int | list[int] | None) -> set[int]:
+    """End-of-text ids as configurations write them: none, one or several."""
+    found = ids if isinstance(ids, list) else [ids]
+    return {one for one in found if one is not None}
+
+
+def user_message(task: Path, problems: list[Row]) -> str:
+    """What the user says in a task's first question, before any chat template."""
+    loaded = load_task(task, problems[:1])
+    return str(loaded.doc_to_text(next(iter(loaded.test_docs()))))
 
 
 def load_task(file: Path, problems: list[Row]) -> ConfigurableTask:

@@ -1,6 +1,7 @@
 """A judge that runs in the job under vLLM, for large judges on GPUs: continuous batching, prefix caching, tensor parallelism."""
 
 import logging
+import os
 from typing import Any
 
 from gapgrid.engines.judge_hf import Chats
@@ -20,6 +21,8 @@ class VLLMJudge:
     def __init__(
         self, model: str, revision: str | None, max_tokens: int, sampling: dict[str, Any], dtype: str, tensor_parallel: int
     ) -> None:
+        # In this process, so that nothing of it outlives a killed job.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
             import vllm
         except ImportError as error:
