@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from gapgrid.engines.tokens import copy_tokenizer, encode, load_tokenizer
+from gapgrid.engines.tokens import copy_tokenizer, encode, load_tokenizer, render_for_training
 from gapgrid.records import InputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tokenizers" / "qwen2.5"
@@ -78,3 +78,22 @@ def test_template_that_renders_the_prompt_differently_is_refused(student: Path) 
     tokenizer.chat_template = "{{ messages | length }} {{ messages[-1]['content'] }} <|im_end|>"
     with pytest.raises(InputError, match="differently"):
         encode([{"id": "a", "prompt": "mon", "response": "tue"}], tokenizer, {"max_length": 100})
+
+
+def test_one_row_is_rendered_as_it_is_trained_on(student: Path) -> None:
+    tokenizer = load_tokenizer(student)
+    row = {"id": "a", "prompt": "ann has 19 pens", "response": "19 - 2 = 17"}
+    text, ids, n_prompt = render_for_training(tokenizer, row)
+    example = encode([row], tokenizer, {"max_length": 100}).examples[0]
+    assert ids == example["input_ids"] and ids[n_prompt:] == example["labels"][n_prompt:]
+    assert set(example["labels"][:n_prompt]) == {-100}
+    assert tokenizer.decode(ids[n_prompt:]) == "19 - 2 = 17 <|im_end|>"
+    assert row["prompt"] in text and row["response"] in text
+
+
+def test_a_template_that_writes_bos_gets_no_second_one(student: Path) -> None:
+    """As Llama's do: the template writes the token, and the tokenizer would add another."""
+    tokenizer = load_tokenizer(student)
+    tokenizer.bos_token = "<|user|>"
+    _, ids, _ = render_for_training(tokenizer, {"id": "a", "prompt": "mon", "response": "tue"})
+    assert ids.count(tokenizer.bos_token_id) == 1

@@ -43,6 +43,12 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(CONFIG / "demo", tmp_path / "config" / "demo"))
 
 
+def of_environment(folder: Path, name: str) -> None:
+    """Have a grid run in this environment."""
+    file = folder / "grid.yaml"
+    file.write_text(re.sub(r"(?m)^environment: \w+", f"environment: {name}", file.read_text()))
+
+
 def mistakes(folder: Path, overrides: dict[str, Any] | None = None) -> list[str]:
     """The lines of the error that a grid raises, its own folder left out; [] for none."""
     try:
@@ -569,7 +575,8 @@ def test_repositories_without_a_commit_are_warned_of(folder: Path) -> None:
     unpinned = ["adopted.yaml: xs/long/0: a/b is not pinned"]
     assert warned("backend: none") == unpinned
     judge = "judge.yaml: judge: org/judge is not pinned"
-    for backend in ("hf", "vllm"):
+    for backend, environment in (("hf", "cpu"), ("vllm", "gpu")):
+        of_environment(folder, environment)
         assert warned(f"{{backend: {backend}, size: tiny, model: org/judge}}") == [*unpinned, judge]
         assert warned(f"{{backend: {backend}, size: tiny, model: org/judge, revision: abc}}") == unpinned
         assert warned(f"{{backend: {backend}, size: tiny, model: {folder}}}") == unpinned
@@ -697,7 +704,19 @@ def test_a_prompt_is_named_as_seen_from_the_working_directory(folder: Path, monk
     "size", ["{backend: hf, size: tiny}", "{backend: vllm, size: tiny}", "{backend: openai, base_url: 'http://a:1/v1'}"]
 )
 def test_a_backend_with_what_it_needs_is_accepted(folder: Path, size: str) -> None:
+    of_environment(folder, "gpu" if "vllm" in size else "cpu")
     (folder / "judge.yaml").write_text(size)
+    assert mistakes(folder) == []
+
+
+def test_an_engine_that_the_environment_lacks_is_named(folder: Path) -> None:
+    (folder / "judge.yaml").write_text("{backend: vllm, size: tiny}")
+    lacking = "vllm is not in envs/cpu.txt; environment: gpu in grid.yaml has it"
+    assert mistakes(folder) == [f"judge.yaml: backend: {lacking}"]
+    file = folder / "grid.yaml"
+    file.write_text(replace("evaluate: hf", "evaluate: vllm")(file.read_text()))
+    assert mistakes(folder) == [f"grid.yaml: engine.evaluate: {lacking}", f"judge.yaml: backend: {lacking}"]
+    of_environment(folder, "gpu")
     assert mistakes(folder) == []
 
 

@@ -60,7 +60,10 @@ def rich(demo: Grid) -> Grid:
         "grader": "boxed_or_last_number",
     }
     demo["judge"] = copy.deepcopy(JUDGE)
-    demo["adopted"] = {"big/short/0": {"hub": "org/tuned", "revision": "abc", "base": "mirror/student"}, "local/short/0": {"path": "folder"}}
+    demo["adopted"] = {
+        "big/short/0": {"hub": "org/tuned", "revision": "abc", "base": "mirror/student"},
+        "local/short/0": {"path": "folder"},
+    }
     return demo
 
 
@@ -345,6 +348,10 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("hardware/tiny/mem_mb", 8000, ""),
     ("hardware/tiny/runtime", 8, ""),
     ("hardware/tiny/micro_batch", 8, ""),
+    ("hardware/tiny/tokens_per_device", 4096, ""),
+    ("hardware/tiny/zero", 3, ""),
+    ("hardware/tiny/nodes", 2, ""),
+    ("hardware/tiny/tensor_parallel", 2, ""),
     # grid
     ("seeds", [0, 1], "table *, audit"),
     ("tokenizer", {"path": "folder"}, "tokenizer"),

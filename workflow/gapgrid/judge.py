@@ -37,8 +37,8 @@ def as_data(text: str, cap: int) -> str:
 
 def render(template: str, pair: Pair) -> Prompt:
     """The prompt for one pair as chat messages. What stands in the pair is data: it cannot close its own delimiter."""
-    parts = {name: as_data(text, CAPS[name]) for name, text in pair._asdict().items()}
-    parts |= {name: " ".join(parts[name].split()) for name in ("gold", "answer")}  # one line each
+    lines = {"problem": pair.problem, "gold": " ".join(pair.gold.split()), "answer": " ".join(pair.answer.split())}
+    parts = {name: as_data(text, CAPS[name]) for name, text in lines.items()}
     text = re.sub(r"\{(problem|gold|answer)\}", lambda match: parts[match[1]], template)
     return [{"role": "user", "content": text}]
 

@@ -38,8 +38,12 @@ TIMES = f"benchmarks/{GRID['name']}"
 TRAINING_CELL = "{model}/{mix}/{seed}"
 CELL = f"{TRAINING_CELL}/{{benchmark}}"
 
-# Jobs use the interpreter and the code that plan them. A prefix is no part of a rule, so this re-runs nothing.
+# Jobs use the interpreter and the code that plan them; heavy ones that of `make env-gpu` where the grid's environment is
+# gpu and it is there. Compute nodes ask no hub. A prefix is no part of a rule, so this re-runs nothing.
+HEAVY_PYTHON = Path(f".venv-{GRID['environment']}/bin/python").absolute()
 shell.prefix(
+    f'[ -z "$SLURM_JOB_ID" ] || export HF_HUB_OFFLINE=1; '
+    f"HEAVY_PYTHON={HEAVY_PYTHON if HEAVY_PYTHON.exists() else 'python'}; "
     f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={workflow.basedir} "
     f"PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false; "
 )
@@ -58,13 +62,26 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-def hardware(key):
+def hardware(key, default=None):
     """A resource function: what jobs of a student of this size ask for."""
 
     def of_student(wildcards):
-        return GRID["hardware"][GRID["models"][wildcards.model]["size"]][key]
+        return GRID["hardware"][GRID["models"][wildcards.model]["size"]].get(key, default)
 
     return of_student
+
+
+def growing(key):
+    """A resource function: the same, and as much again with each attempt after a failed one."""
+
+    def of_attempt(wildcards, attempt):
+        return attempt * hardware(key)(wildcards)
+
+    return of_attempt
+
+
+def tensor_parallel(wildcards):
+    return hardware("tensor_parallel")(wildcards) or max(1, hardware("gpus")(wildcards))
 
 
 def tokenizer_spec(wildcards):

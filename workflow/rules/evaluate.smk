@@ -49,9 +49,10 @@ rule evaluate:
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
-        mem_mb=hardware("mem_mb"),
-        runtime=hardware("runtime"),
+        mem_mb=growing("mem_mb"),
+        runtime=growing("runtime"),
+        tensor_parallel=tensor_parallel,
     params:
         spec=evaluate_spec,
     shell:
-        "python -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --base {input.base} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel} --base {input.base} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"

@@ -29,4 +29,4 @@ rule judge:
     params:
         spec=judge_spec,
     shell:
-        "python -m gapgrid.judge --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.grades} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.judge --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --base-url {resources.judge_url} --prompt {input.prompt} -- {output} {input.grades} > {log} 2>&1"

@@ -25,13 +25,13 @@ rule base:
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
-        mem_mb=hardware("mem_mb"),
-        runtime=hardware("runtime"),
+        mem_mb=growing("mem_mb"),
+        runtime=growing("runtime"),
         micro_batch=hardware("micro_batch"),
     params:
         spec=base_spec,
     shell:
-        "python -m gapgrid.base --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.base --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
 
 
 rule train:
@@ -58,10 +58,13 @@ rule train:
     threads: hardware("cpus")
     resources:
         gpu=hardware("gpus"),
-        mem_mb=hardware("mem_mb"),
-        runtime=hardware("runtime"),
+        mem_mb=growing("mem_mb"),
+        runtime=growing("runtime"),
         micro_batch=hardware("micro_batch"),
+        tokens_per_device=hardware("tokens_per_device", 0),
+        zero=hardware("zero", 0),
+        nodes=hardware("nodes", 1),
     params:
         spec=train_spec,
     shell:
-        "python -m gapgrid.train --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --devices {resources.gpu} --nodes {resources.nodes} --zero {resources.zero} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"

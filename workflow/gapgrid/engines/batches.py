@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import Dataset, Sampler
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
 from gapgrid.engines.tokens import IGNORED
@@ -25,13 +26,38 @@ def laid_out(examples: list[dict[str, list[int]]], recipe: dict[str, Any]) -> An
     return pack_dataset(Dataset.from_list(examples), length, "bfd")
 
 
+def order(examples: Any, recipe: dict[str, Any], seed: int, devices: int) -> "Sampler[int] | None":
+    """In which order the rows are seen, the same for any number of devices; None: the trainer's own random order.
+
+    `examples` come from `filled`. Bucketing pools whole global batches, which the data loader then deals out.
+    """
+    rows = examples.rows if isinstance(examples, Filled) else examples
+    if recipe.get("batching") == "bucketed":
+        lengths = [len(example["input_ids"]) for example in rows]
+        bucketed = Bucketed(lengths, recipe["global_batch"], seed)
+        return bucketed if devices == 1 else ThenBlanks(bucketed, len(rows), len(examples))
+    if devices == 1:
+        return None
+    # The very sampler that the data loader of a single process makes out of None.
+    return ThenBlanks(SeedableRandomSampler(range(len(rows)), data_seed=seed), len(rows), len(examples))
+
+
+def filled(examples: Any, recipe: dict[str, Any], devices: int) -> Any:
+    """The examples, with blanks up to whole global batches where several devices share them.
+
+    A data loader would repeat rows to give each device as many; a blank has no trained token, so it adds nothing.
+    """
+    lacking = -len(examples) % recipe["global_batch"]
+    return Filled(examples, lacking) if devices > 1 and lacking else examples
+
+
 def collator(tokenizer: Any, recipe: dict[str, Any]) -> Any:
     """The collator of a recipe's batching."""
     kind = recipe.get("batching", "padded")
     if kind == "packed":
         return Unpacked(DataCollatorWithFlattening())
     if kind == "padding_free":
-        return DataCollatorWithFlattening()
+        return DataCollatorWithFlattening()  # takes input_ids and labels alone
     return Padded(tokenizer)
 
 
@@ -42,7 +68,7 @@ class Padded:
         self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True)
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = dict(self.collate(features))
+        batch = dict(self.collate([{key: feature[key] for key in ("input_ids", "labels")} for feature in features]))
         batch.pop("attention_mask", None)
         return batch
 
@@ -63,6 +89,25 @@ class Unpacked:
         return self.collate(documents)
 
 
+class Filled(Dataset[dict[str, Any]]):
+    """Examples and then blanks: two tokens without a label."""
+
+    def __init__(self, rows: Any, n_blanks: int) -> None:
+        self.rows, self.n_blanks = rows, n_blanks
+
+    def __len__(self) -> int:
+        return len(self.rows) + self.n_blanks
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < len(self.rows):
+            return self.rows[index]
+        return {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "seq_lengths": [2]}
+
+
+def _is_blank(feature: dict[str, Any]) -> bool:
+    return all(label == IGNORED for label in feature["labels"])
+
+
 class Counting:
     """Adds the number of real tokens to a batch."""
 
@@ -70,7 +115,8 @@ class Counting:
         self.collate = collate
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collate(features), "n_tokens": sum(len(feature["input_ids"]) for feature in features)}
+        n_tokens = sum(len(feature["input_ids"]) for feature in features if not _is_blank(feature))
+        return {**self.collate(features), "n_tokens": n_tokens}
 
 
 class Bucketed(Sampler[int]):
@@ -102,3 +148,21 @@ class Bucketed(Sampler[int]):
             yield from batches[index]
         for batch in short:
             yield from batch
+
+
+class ThenBlanks(Sampler[int]):
+    """Another sampler's order of the first `n_rows`, then the blanks behind them."""
+
+    def __init__(self, rows: Any, n_rows: int, n_all: int) -> None:
+        self.rows, self.n_rows, self.n_all = rows, n_rows, n_all
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self.rows.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.n_all
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.rows
+        yield from range(self.n_rows, self.n_all)

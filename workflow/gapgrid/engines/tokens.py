@@ -87,8 +87,8 @@ def _as_text(rows: list[Row], tokenizer: Any) -> tuple[list[list[int]], list[int
 def _as_chat(rows: list[Row], tokenizer: Any) -> tuple[list[list[int]], list[int]]:
     asked = [[{"role": "user", "content": row["prompt"]}] for row in rows]
     whole = [[*prompt, {"role": "assistant", "content": row["response"]}] for prompt, row in zip(asked, rows, strict=True)]
-    prompts = _rendered_ids(tokenizer, asked, True)
-    texts = _rendered_ids(tokenizer, whole, False)
+    prompts = _ids(tokenizer, _rendered(tokenizer, asked, True))
+    texts = _ids(tokenizer, _rendered(tokenizer, whole, False))
     for row, prompt, text in zip(rows, prompts, texts, strict=True):
         if text[: len(prompt)] != prompt:
             raise InputError(f"row '{row['id']}': the chat template renders the prompt differently with and without the answer")
@@ -97,6 +97,21 @@ def _as_chat(rows: list[Row], tokenizer: Any) -> tuple[list[list[int]], list[int
     return texts, [len(prompt) for prompt in prompts]
 
 
-def _rendered_ids(tokenizer: Any, conversations: list[list[dict[str, str]]], ask: bool) -> list[list[int]]:
-    texts = tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=ask)
+def render_for_training(tokenizer: Any, row: Row) -> tuple[str, list[int], int]:
+    """One chat row as the trainer sees it: its text, its token ids, and how many of them are the prompt's (no loss there).
+
+    The very path that `encode` takes, so that an evaluator's ids can be held against `ids[:n_prompt]`. Raises
+    `InputError` as `encode` does.
+    """
+    (ids,), (n_prompt,) = _as_chat([row], tokenizer)
+    whole = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+    return _rendered(tokenizer, [whole], False)[0], ids, n_prompt
+
+
+def _rendered(tokenizer: Any, conversations: list[list[dict[str, str]]], ask: bool) -> list[str]:
+    return tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=ask)
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Ids without special tokens added: a template writes its own, and a second BOS would not be what is asked with."""
     return tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,201 @@
+"""A real SLURM on this machine for the tests: Debian's daemons, virtual nodes, GPUs that are only counted, loopback alone.
+
+Two nodes without and two with four GPUs each (partitions `cpu`, `gpu`, and `spot`, whose jobs `urgent` ones push out).
+The configuration has to be /etc/slurm: the job step plugin drops SLURM_CONF from the environment. All else lies in one folder.
+`python -m tests.slurm.cluster up|down` starts and stops it by hand.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
+ETC = Path("/etc/slurm")
+HOME = Path("/var/lib/gapgrid-slurm")
+TEMPLATES = Path(__file__).parent / "conf"
+MARK = "# written by GapGrid's tests"
+NODES = ("c1", "c2", "g1", "g2")
+FIRST_PORT = 26810
+TIMEOUT = 30  # seconds for any daemon to come or go
+
+
+class UnavailableError(Exception):
+    """Why no cluster can be had on this machine."""
+
+
+def run(*command: str, check: bool = True) -> str:
+    """A SLURM command's output; `CalledProcessError` if it fails and `check`."""
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout.strip()
+
+
+def wait_for(what: Callable[[], object], why: str, seconds: float = TIMEOUT) -> None:
+    """Until `what()` is true; `TimeoutError` names what did not come."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{why}: not within {seconds} s")
+        time.sleep(0.1)
+
+
+def can_be_had() -> None:
+    """Install the packages where needed. Raises `UnavailableError` with the reason."""
+    if os.geteuid() != 0:
+        raise UnavailableError("a SLURM of our own needs root")
+    own = ETC / "slurm.conf"
+    if own.exists() and MARK not in own.read_text():
+        raise UnavailableError(f"{own} is not ours: this machine has its own SLURM")
+    missing = [name for name in PACKAGES if not is_installed(name)]
+    if missing:
+        install(missing)
+
+
+def is_installed(package: str) -> bool:
+    if shutil.which("dpkg-query") is None:
+        raise UnavailableError("no dpkg here: SLURM comes from Debian's packages")
+    return run("dpkg-query", "-W", "-f", "${db:Status-Status}", package, check=False) == "installed"
+
+
+def install(packages: list[str]) -> None:
+    """By apt-get; a policy keeps the packages' own services from starting meanwhile."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    is_ours = not policy.exists()
+    if is_ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True, check=False, timeout=300)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            raise UnavailableError(f"apt-get cannot install {' '.join(packages)}: {done.stderr.strip()[-200:]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(f"apt-get: {error}") from None
+    finally:
+        if is_ours:
+            policy.unlink()
+
+
+# ---- daemons ----
+
+
+def pid_of(name: str) -> int | None:
+    """The process of a pid file of ours, if it lives; a zombie that nobody has reaped does not."""
+    try:
+        pid = int((HOME / "run" / f"{name}.pid").read_text())
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1]
+        comm = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return pid if not state.startswith("Z") and comm == name.split("-")[0] else None
+
+
+def launch(name: str, *command: str) -> None:
+    """Start a daemon unless it runs, away from this session and its terminal."""
+    if pid_of(name) is None:
+        with (HOME / "log" / "start.log").open("a") as log:
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, start_new_session=True, timeout=TIMEOUT)
+        wait_for(lambda: pid_of(name), f"{name} (see {HOME}/log)")
+
+
+def end(name: str, how: signal.Signals = signal.SIGTERM) -> None:
+    """Stop a daemon; one that does not go is killed."""
+    pid = pid_of(name)
+    if pid is None:
+        return
+    os.kill(pid, how)
+    try:
+        wait_for(lambda: pid_of(name) is None, name, 15)
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+
+
+def write_configuration() -> None:
+    for folder in ("run", "log", "state"):
+        (HOME / folder).mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o755)
+    for index in range(4):
+        device = HOME / "run" / f"gpu{index}"
+        if not device.exists():  # /dev/null under another name: slurmd drops GPUs without a device file
+            os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    ETC.mkdir(exist_ok=True)
+    host = socket.gethostname().split(".")[0]
+    ports = {f"port_{name}": str(FIRST_PORT + 1 + index) for index, name in enumerate(NODES)}
+    values = {"mark": MARK, "home": str(HOME), "host": host, "port": str(FIRST_PORT), **ports}
+    for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
+        text = (TEMPLATES / name).read_text()
+        for key, value in values.items():
+            text = text.replace(f"@{key}@", value)
+        (ETC / name).write_text(text)
+
+
+def start_munge() -> None:
+    key, socket_file = HOME / "munge.key", HOME / "run" / "munge.socket"
+    if not key.exists():
+        key.touch(mode=0o400)
+        key.write_bytes(os.urandom(128))
+    files = [
+        f"--key-file={key}",
+        f"--pid-file={HOME}/run/munged.pid",
+        f"--log-file={HOME}/log/munged.log",
+        f"--seed-file={HOME}/munge.seed",
+    ]
+    launch("munged", "munged", "--force", f"--socket={socket_file}", *files)
+
+
+def up() -> None:
+    """Start what does not run yet and make every node idle again. Raises `UnavailableError`."""
+    can_be_had()
+    write_configuration()
+    start_munge()
+    start_controller()
+    for node in NODES:
+        launch(f"slurmd-{node}", "slurmd", "-N", node)
+    for node in NODES:
+        if run("sinfo", "-h", "-n", node, "-p", "all", "-o", "%T") not in ("idle", "mixed", "allocated"):
+            run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+    wait_for(lambda: run("sinfo", "-h", "-p", "all", "-o", "%T") == "idle", "all nodes idle")
+
+
+def start_controller() -> None:
+    launch("slurmctld", "slurmctld")
+    wait_for(lambda: "UP" in run("scontrol", "ping", check=False), "slurmctld answers")
+
+
+def down() -> None:
+    """Cancel all jobs, stop every daemon, leave nothing behind."""
+    if pid_of("slurmctld") is not None:
+        clear()
+    for name in [*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"]:
+        end(name)
+    shutil.rmtree(HOME, ignore_errors=True)
+    for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
+        file = ETC / name
+        if file.exists() and MARK in file.read_text():
+            file.unlink()
+
+
+def clear() -> None:
+    """Cancel every job and wait until all are gone."""
+    found = jobs()
+    if found:
+        run("scancel", *found, check=False)
+    wait_for(lambda: not jobs(), "no jobs")
+
+
+def jobs(field: str = "%A") -> list[str]:
+    """One field of each job that has not ended."""
+    return run("squeue", "-h", "-o", field, check=False).splitlines()
+
+
+if __name__ == "__main__":
+    {"up": up, "down": down}[sys.argv[1]]()
