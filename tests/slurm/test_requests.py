@@ -8,7 +8,6 @@ import pytest
 plugin = pytest.importorskip("snakemake_executor_plugin_gapgrid_slurm")
 
 from snakemake_executor_plugin_gapgrid_slurm.cluster import complaint, complaints, minutes, parse  # noqa: E402
-
 from tests.slurm.conftest import SlurmProject  # noqa: E402
 
 SINFO = """\

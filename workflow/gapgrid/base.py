@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from gapgrid import manifest
+from gapgrid import allotment, manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.records import InputError, atomic, canonical, read_jsonl, remove, sha256_file, sha256_text, write_jsonl
 
@@ -40,6 +40,7 @@ def link(folder: Path, out: Path) -> None:
 
 def work(args: Namespace) -> None:
     """Make or fetch the student, then write the manifest."""
+    allotment.claim(args.gpus, args.manifest)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     spec = args.spec
     metrics = args.manifest.parent / "metrics.jsonl"
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m gapgrid.base --spec … [--tokenizer FILE --corpus ROWS --] MODEL MANIFEST`."""
     parser = stage_parser("base", __doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0, help="how many cards the job asked for")
     parser.add_argument("--micro-batch", type=int, default=1, help="most sequences per device and pass")
     parser.add_argument("--tokenizer", type=Path, nargs="?", help="kind tiny: tokenizer.json")
     parser.add_argument("--corpus", type=Path, nargs="?", help="kind tiny: rows to pretrain on")

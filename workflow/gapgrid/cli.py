@@ -65,6 +65,13 @@ def summary(args: argparse.Namespace) -> int:
     return 0
 
 
+def resume(args: argparse.Namespace) -> int:
+    """After a controller that died hard: wait for its jobs in this folder, or cancel them, then go on."""
+    from gapgrid import resume as resuming
+
+    return resuming.resume(Path.cwd(), args.cancel)
+
+
 def audit_sample(args: argparse.Namespace) -> int:
     """Label a sample of graded answers by hand, blind, in the terminal; goes on where it was left."""
     from gapgrid import labelling
@@ -198,6 +205,9 @@ def main(argv: list[str] | None = None) -> int:
     of_judges = _command(commands, "judges", judges)
     of_judges.add_argument("--compare", nargs=2, metavar="JUDGE", help="two digests: print the pairs on which they disagree, as JSON lines")
     of_judges.add_argument("--forget-unparsed", metavar="JUDGE", help="a digest: have its unparsed pairs judged again by the next run")
+    resumes = commands.add_parser("resume", help="Go on after a SLURM controller that died hard", description=resume.__doc__)
+    resumes.add_argument("--cancel", action="store_true", help="cancel its jobs instead of waiting for them")
+    resumes.set_defaults(work=resume)
     audit = commands.add_parser("audit", help="Label graded answers by hand, and what the labels say")
     audits = audit.add_subparsers(dest="part", required=True, metavar="PART")
     sample = _command(audits, "sample", audit_sample)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gapgrid.grid import UNTOUCHED, Grid
+from gapgrid.grid import UNTOUCHED, Grid, all_cells
+from gapgrid.records import fail_if
 
 
 def did_you_mean(found: Any, known: Iterable[Any]) -> str:
@@ -158,6 +159,18 @@ def _experiment_problems(grid: Grid) -> Iterator[str]:
             yield f"{where}.contrast: '{entry['contrast'][0]}' twice, expected two different mixes"
         if entry["plot"] == "gap_by_size" and "contrast" not in entry:
             yield f"{where}: key 'contrast' is missing; plot gap_by_size needs it"
+
+
+def check_cards(grid: Grid, offered: int) -> None:
+    """Raise an `InputError` if a student's job asks for more GPUs than the machine offers."""
+    sizes = sorted({grid["models"][cell.model]["size"] for cell in all_cells(grid)})
+    fail_if(
+        [
+            f"{grid['folder']}/hardware.yaml: {size}.gpus: {grid['hardware'][size]['gpus']}, but this machine has {offered} GPUs"
+            for size in sizes
+            if grid["hardware"][size]["gpus"] > offered
+        ]
+    )
 
 
 def engine_problems(grid: Grid) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from gapgrid import manifest
+from gapgrid import allotment, manifest
 from gapgrid.command import read_spec, run_stage, stage_parser
 from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_jsonl
 from gapgrid.responses import Answer, Question, Store, checksum, model_digest, request_digest
@@ -118,7 +118,7 @@ def read_requests(args: Namespace) -> list[Request]:
 
 def answer_all(args: Namespace, store: Store, requests: list[Request], identity: Row, trained: Row) -> list[Row]:
     """Load the student once and answer what is missing; an engine sees all questions before it answers the first."""
-    engine = load_engine(identity["name"], args.model, args.gpus, args.tensor_parallel)
+    engine = load_engine(identity["name"], args.model, max(1, args.gpus), args.tensor_parallel)
     asked = {request.digest: ask(engine, request, identity) for request in requests}
     for request in requests:
         if identity["name"] != "stub" and asked[request.digest]:
@@ -138,6 +138,7 @@ def describe(request: Request, rows: list[Row]) -> Row:
 
 def work(args: Namespace) -> None:
     """Load the student only if the store lacks something; then write the stamp."""
+    allotment.claim(args.gpus, args.manifest)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     trained = manifest.read(args.train_manifest)
     digest = model_digest(trained)
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m gapgrid.evaluate --spec … MODEL TRAIN_MANIFEST MANIFEST --requests … --tasks … --problems …`."""
     parser = stage_parser("evaluate", __doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--gpus", type=int, default=1, help="engine vllm: how many GPUs this job has")
+    parser.add_argument("--gpus", type=int, default=0, help="how many cards the job asked for")
     parser.add_argument("--tensor-parallel", type=int, help="engine vllm: GPUs per copy of the student (default: all of them)")
     parser.add_argument("--base", type=Path, help="the student before training, whose chat template it was trained with")
     parser.add_argument("model", type=Path)

@@ -260,7 +260,7 @@ def judge_identity(grid: Grid) -> dict[str, Any]:
 
 def _judged(grid: Grid) -> dict[str, Any]:
     judge = grid["judge"]
-    is_all = judge["backend"] != "none" and judge["policy"] == "all"
+    is_all = judge["backend"] != "none" and judge.get("policy") == "all"
     return {"judge": judge_identity(grid), **({"policy": "all"} if is_all else {})}
 
 

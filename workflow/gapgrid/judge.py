@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gapgrid import manifest
+from gapgrid import allotment, manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.judging import Backend, JudgeError, Prompt, is_judged
 from gapgrid.ledger import Ledger, Pair, judge_digest, pair_key, pair_of
@@ -131,6 +131,7 @@ def account(counts: Counter[str], n_asked: int, n_unique: int, n_missing: int) -
 
 def work(args: Namespace) -> None:
     """Judge what the ledger lacks, then write the stamp."""
+    allotment.claim(args.gpus, args.stamp)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     identity, policy = args.spec["judge"], args.spec.get("policy", "undecided")
     template = args.prompt.read_text(encoding="utf-8") if args.prompt else ""

@@ -16,7 +16,7 @@ from gapgrid.symbolic import Verifier
 
 # What may be left out of an answer without changing it: spaces, degrees, percent signs, units, the variable's name.
 _TRIMMINGS = re.compile(r"\s|\$|\\[!,;%$]|%|\^\{?\\circ\}?|\\degree|\\(?:text|mbox|mathrm)\{[^{}]*\}|^[a-zA-Z]=")
-_FRACTION = re.compile(r"\\[dt]?frac(?:\{(\d+)\}|(\d))(?:\{(\d+)\}|(\d))")
+_FRACTION = re.compile(r"(?<!\d)\\[dt]?frac(?:\{(\d+)\}|(\d))(?:\{(\d+)\}|(\d))")
 
 
 def boxed(problems: list[Row], shift: int) -> list[Row]:
@@ -48,7 +48,7 @@ def _same_value(one: str, other: str) -> bool:
 
     Known without the grader, which is what is tested.
     """
-    one, other = (_FRACTION.sub(_as_ratio, _TRIMMINGS.sub("", text)) for text in (one, other))
+    one, other = (_FRACTION.sub(_as_ratio, _TRIMMINGS.sub("", text) or text) for text in (one, other))
     try:
         return one == other or Fraction(one) == Fraction(other)
     except (ValueError, ZeroDivisionError):

@@ -5,13 +5,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from gapgrid import manifest
+from gapgrid import allotment, manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.records import InputError, canonical, check_training_rows, read_jsonl, remove, sha256_file, sha256_text, write_jsonl
 
 
 def work(args: Namespace) -> None:
     """Train, resume or adopt, then write the manifest; resumable state lives under a digest of spec and inputs."""
+    allotment.claim(args.gpus, args.manifest)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     folder = args.manifest.parent
     base = manifest.read(args.base_manifest)
@@ -43,7 +44,7 @@ def _train(args: Namespace, metrics: Path, scratch: Path) -> dict[str, Any]:
 
     files = {"base": args.base, "data": args.data, "out": args.model, "metrics": metrics, "scratch": scratch}
     how = Hardware(args.micro_batch, args.tokens_per_device or None, args.zero, args.checkpointing, args.report_to)
-    return launch.fine_tune(files, rows, args.spec, how, args.devices or None, args.nodes, args.threads)
+    return launch.fine_tune(files, rows, args.spec, how, args.devices or args.gpus or None, args.nodes, args.threads)
 
 
 def _adopt(args: Namespace, base: dict[str, Any]) -> dict[str, Any]:
@@ -57,9 +58,10 @@ def _adopt(args: Namespace, base: dict[str, Any]) -> dict[str, Any]:
 def add_hardware(parser: ArgumentParser) -> None:
     """Options for what a machine offers; none of them changes a result, none is in a spec or a manifest."""
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0, help="how many cards the job asked for, on each machine")
     parser.add_argument("--micro-batch", type=int, default=1, help="most sequences per device and pass")
     parser.add_argument("--tokens-per-device", type=int, help="instead of --micro-batch: most tokens per device and pass (0: none)")
-    parser.add_argument("--devices", type=int, help="devices on each machine (0: its GPUs, else one CPU process)")
+    parser.add_argument("--devices", type=int, help="devices on each machine, if not --gpus (0: its GPUs, else one CPU process)")
     parser.add_argument("--nodes", type=int, default=1, help="machines; more than one only inside a SLURM job")
     parser.add_argument("--zero", type=int, choices=(0, 2, 3), default=0, help="DeepSpeed's ZeRO stage")
     recompute = parser.add_mutually_exclusive_group()

@@ -29,6 +29,15 @@ for warning in settings.warnings(GRID) if workflow.is_main_process else []:
     logger.warning(warning)
 
 CELLS = cells_of.all_cells(GRID)
+
+# More cards than this machine was said to have (profile local) would silently become fewer.
+OFFERED = workflow.resource_settings.resources.get("gpu")
+try:
+    if OFFERED is not None and isinstance(OFFERED.value, int):
+        settings.check_cards(GRID, OFFERED.value)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
 CELL_PATHS = ["/".join(map(str, cell)) for cell in CELLS]
 config["captions"] = {name: entry["caption"] for name, entry in GRID["experiments"].items()}
 BENCHMARKS = cells_of.benchmarks_of(CELLS)

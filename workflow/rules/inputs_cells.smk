@@ -73,7 +73,12 @@ def judge_hardware(key):
     """What the judge's job asks for: its size of hardware.yaml, or a core."""
     light = {"gpus": 0, "cpus": 1, "mem_mb": 1000, "runtime": 60}
     size = GRID["judge"].get("size")
-    return GRID["hardware"][size][key] if size else light[key]
+    asked = GRID["hardware"][size][key] if size else light[key]
+
+    def of_attempt(wildcards, attempt):
+        return attempt * asked if key in ("mem_mb", "runtime") else asked
+
+    return of_attempt
 
 
 def judge_url(wildcards):

@@ -31,7 +31,7 @@ rule base:
     params:
         spec=base_spec,
     shell:
-        "$HEAVY_PYTHON -m gapgrid.base --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.base --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
 
 
 rule train:
@@ -67,4 +67,4 @@ rule train:
     params:
         spec=train_spec,
     shell:
-        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --devices {resources.gpu} --nodes {resources.nodes} --zero {resources.zero} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --nodes {resources.nodes} --zero {resources.zero} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
