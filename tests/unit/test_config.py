@@ -788,3 +788,32 @@ def test_versions_come_from_a_lock(tmp_path: Path) -> None:
 def test_a_missing_lock_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gpu\.txt: no such file; grid\.yaml's environment names it"):
         config.locked_versions(tmp_path / "gpu.txt")
+
+
+# ---- room on the machine ----
+
+
+def test_students_that_do_not_fit_on_the_disk_are_not_begun(demo: dict[str, Any], tmp_path: Path) -> None:
+    for entry in demo["models"].values():
+        entry["params_b"] = 1.0
+    n_students = 4 * 3
+    needed = (2 * n_students + 16) * 10**9
+    config.check_disk(demo, tmp_path, needed)
+    with pytest.raises(InputError, match=rf"{n_students} students to train need about 40 GB, 40 GB free"):
+        config.check_disk(demo, tmp_path, needed - 1)
+
+
+def test_a_student_that_is_there_needs_no_room(demo: dict[str, Any], tmp_path: Path) -> None:
+    for entry in demo["models"].values():
+        entry["params_b"] = 1.0
+    done = tmp_path / "train/xs/long/0/manifest.json"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    config.check_disk(demo, tmp_path, 38 * 10**9)
+
+
+def test_more_cards_than_the_machine_has_are_named(demo: dict[str, Any]) -> None:
+    config.check_cards(demo, 0)
+    demo["hardware"]["tiny"]["gpus"] = 4
+    with pytest.raises(InputError, match=r"hardware.yaml: tiny.gpus: 4, but this machine has 3 GPUs"):
+        config.check_cards(demo, 3)

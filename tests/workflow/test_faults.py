@@ -250,3 +250,13 @@ def test_unknown_grid() -> None:
     done = subprocess.run([SNAKEMAKE, "-n", "--config", "grid=dmeo"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "config/dmeo: no such grid (did you mean 'demo'?)" in done.stdout + done.stderr
+
+
+def test_too_little_disk_stops_before_the_first_job(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project", "stub", Path(__file__).parent / "stub")
+    project.edit("models", lambda document: document["large"].update(params_b=1e6))
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "students to train need about" in done.stderr and "Traceback" not in done.stderr
+    assert not list(project.result("").rglob("manifest.json"))
+    assert project.plan()  # a plan asks for no room

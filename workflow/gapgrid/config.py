@@ -12,14 +12,14 @@ from typing import Any
 import jsonschema
 import yaml
 
-from gapgrid.crosschecks import check_cards, cross_problems, did_you_mean, engine_problems, unpinned
+from gapgrid.crosschecks import check_cards, check_disk, cross_problems, did_you_mean, engine_problems, unpinned
 from gapgrid.grid import Grid
 from gapgrid.records import InputError, fail_if
 
 SECTIONS = ("models", "recipes", "sources", "mixes", "benchmarks", "experiments", "hardware")
 FILES = ("grid", "judge", *SECTIONS)
 OPTIONAL = ("adopted",)
-__all__ = ["check_cards", "load", "locked_versions", "warnings"]
+__all__ = ["check_cards", "check_disk", "load", "locked_versions", "warnings"]
 OVERRIDABLE = ("seeds",)
 CHOOSING = ("grid", "results")  # keys of --config that say which grid, and where its results are
 SCHEMAS = Path(__file__).parents[1] / "schemas"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gapgrid.grid import UNTOUCHED, Grid, all_cells
-from gapgrid.records import fail_if
+from gapgrid.grid import UNTOUCHED, Grid, TrainingCell, all_cells, benchmarks_of
+from gapgrid.records import InputError, fail_if
 
 
 def did_you_mean(found: Any, known: Iterable[Any]) -> str:
@@ -171,6 +171,25 @@ def check_cards(grid: Grid, offered: int) -> None:
             if grid["hardware"][size]["gpus"] > offered
         ]
     )
+
+
+def check_disk(grid: Grid, results: Path, free_bytes: int) -> None:
+    """Raise an `InputError` if the students still to be trained will not fit on the disk.
+
+    An estimate: 2 bytes a parameter for each student (bf16), and 16 for the resumable state of the largest one.
+    """
+    todo = [cell for cell in benchmarks_of(all_cells(grid)) if cell.mix != UNTOUCHED and not _is_built(results, cell)]
+    sizes = [grid["models"][cell.model]["params_b"] for cell in todo]
+    needed = 2 * sum(sizes) + 16 * max(sizes, default=0)  # GB, as sizes are in billions
+    if needed * 1e9 > free_bytes:
+        raise InputError(
+            f"{results}: {len(todo)} students to train need about {needed:.0f} GB, {free_bytes / 1e9:.0f} GB free; make room, build "
+            "fewer experiments at a time, or delete train/*/*/*/model of students whose cells are scored"
+        )
+
+
+def _is_built(results: Path, cell: TrainingCell) -> bool:
+    return (results / "train" / "/".join(map(str, cell)) / "manifest.json").is_file()
 
 
 def engine_problems(grid: Grid) -> Iterator[str]:

@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,6 +57,15 @@ shell.prefix(
     f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={workflow.basedir} "
     f"PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false; "
 )
+
+
+def check_room():
+    """Before the first job: students that do not fit on the disk are not begun."""
+    Path(RESULTS).mkdir(parents=True, exist_ok=True)
+    try:
+        settings.check_disk(GRID, Path(RESULTS), shutil.disk_usage(RESULTS).free)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def one_of(names):
