@@ -36,7 +36,7 @@ def test_same_bytes_as_locally_and_a_job_over_its_time_limit(slurm: Any, tmp_pat
     project = SlurmProject.make(tmp_path / "project", "mini")
     for key, value in (("gpu_model", "fake"), ("constraint", "fast")):
         project.choose(key, value)
-    project.edit("hardware", lambda document: document["tiny"].update(mem_mb=1500))  # SLURM holds jobs to it; torch alone is 500
+    project.edit("hardware", lambda document: document["tiny"].update(mem_mb=1500, gpus=1))
     mark = "write_json(whole / COMPLETE, self.layout)\n"
     project.replace("workflow/gapgrid/engines/progress.py", mark, mark + HANG)
     project.path("faults/hang").touch()
@@ -49,7 +49,7 @@ def test_same_bytes_as_locally_and_a_job_over_its_time_limit(slurm: Any, tmp_pat
     assert "resuming from checkpoint-" in project.path("logs/mini/train/lora/short/0.log").read_text()
     tried = [line for line in slurm.run("scontrol", "show", "job", "-o").splitlines() if "rule_train_wildcards_lora_short_0" in line]
     assert ["TimeLimit=00:10:00" in line for line in tried] == [False, True], "no more time for the second attempt"
-    assert all("TresPerJob=gres:gpu:fake:2" in line and "Features=fast" in line for line in tried)
+    assert all("TresPerJob=gres:gpu:fake:1" in line and "Features=fast" in line for line in tried)
     assert manifests(project) == manifests(local)
     assert json.loads(project.result("train/lora/short/0/manifest.json").read_text())["stage"] == "train"
     assert not list(project.result("").rglob("scratch"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gapgrid import evaluate, manifest
+from gapgrid import allotment, evaluate, manifest
 from gapgrid.records import InputError, read_jsonl, sha256_text, write_json, write_jsonl
 from gapgrid.responses import Answer, Question, Store
 
@@ -313,7 +313,8 @@ def test_all_benchmarks_are_seen_before_the_first_is_answered(place: Workplace, 
     assert engine.seen == ["a", "b"]
 
 
-def test_gpus_reach_the_engine_and_nothing_else(place: Workplace, engine: CountingEngine) -> None:
+def test_gpus_reach_the_engine_and_nothing_else(place: Workplace, engine: CountingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allotment, "take", lambda n_gpus, cards: ["0", "1", "2", "3"][:n_gpus])
     place.evaluate(place.benchmark("a"))
     assert engine.gpus == (1, None)
     stamp = (place.folder / "evaluate" / "manifest.json").read_bytes()

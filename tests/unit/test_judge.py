@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapgrid import config, judge, ledger, manifest
+from gapgrid import allotment, config, judge, ledger, manifest
 from gapgrid.judging import JudgeError, JudgeUnreachable, Prompt, is_judged
 from gapgrid.ledger import Ledger, Pair
 from gapgrid.records import InputError, sha256_file, sha256_text, write_jsonl
@@ -796,7 +796,10 @@ def test_the_order_of_cells_is_of_no_account(court: Court, backend: CountingJudg
     assert court.stamp() == court.stamp("reversed")
 
 
-def test_where_the_judge_runs_changes_nothing_that_is_written(court: Court, backend: CountingJudge) -> None:
+def test_where_the_judge_runs_changes_nothing_that_is_written(
+    court: Court, backend: CountingJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allotment, "take", lambda n_gpus, cards: ["0", "1"][:n_gpus])
     file = court.graded("a", ("1", "1"))
     court.judge(file)
     spec = {"stage": "judge", "version": 1, "judge": identity()}

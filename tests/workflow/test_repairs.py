@@ -70,4 +70,4 @@ def test_without_the_repair_it_does_not(slow_once: Project, tmp_path: Path, scen
     left = [line for line in lines if not line.strip().startswith(scenario.repair)]
     assert len(left) == len(lines) - 1
     project.path("workflow/repairs.py").write_text("".join(left))
-    assert ran(project, scenario) != scenario.expected
+    assert ran(project, scenario) != scenario.expected or not project.is_done()
