@@ -18,11 +18,13 @@ help:
 demo: $(READY) ## the miniature grid, one seed: about ten minutes on two CPU cores
 	$(BIN)/snakemake --profile demo
 	@$(MAKE) --no-print-directory report
+	@$(BIN)/gapgrid page demo >/dev/null
 	@$(BIN)/gapgrid summary demo
 
 demo-seeds: $(READY) ## seeds 1 and 2 as well; only the new cells run
 	$(BIN)/snakemake --profile demo --config grid=demo 'seeds=[0,1,2]'
 	@$(MAKE) --no-print-directory report SEEDS="--config grid=demo seeds=[0,1,2]"
+	@$(BIN)/gapgrid page demo --seeds 0 1 2 >/dev/null
 	@$(BIN)/gapgrid summary demo --seeds 0 1 2
 
 # Only if a figure or table is newer than the report.

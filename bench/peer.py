@@ -213,7 +213,11 @@ def waste_part(lengths: list[int]) -> None:
         order = list(chain(*(rng.sample(lengths, len(lengths)) for _ in range(20))))
         passes = [order[start : start + micro] for start in range(0, len(order), micro)]
         means.append(f"{micro}: {sum(len(one) * max(one) for one in passes) / sum(order):.2f}")
+        ordered = [one for start in range(0, len(order), 8) for one in sorted(order[start : start + 8])]
+        passes = [ordered[start : start + micro] for start in range(0, len(ordered), micro)]
+        means[-1] += f" ({sum(len(one) * max(one) for one in passes) / sum(order):.2f})"
     print(f"positions per real token if {len(lengths)} rows are padded, by sequences a pass: {', '.join(means)}")
+    print("(in brackets: each global batch of 8 sorted by length before it is cut into passes, as here)")
 
 
 def losses_part(ours: Side, peer: Side, job: dict[str, Any]) -> None:
@@ -235,7 +239,7 @@ def losses_part(ours: Side, peer: Side, job: dict[str, Any]) -> None:
 
 WAYS = {
     "there, like for like": (MICRO, {}, PLAIN),
-    "there, defaults": (MICRO, {}, {}),
+    "there, defaults": (8, {}, {}),  # eight sequences a pass, activations recomputed
     "there, packed": (1, {}, {"neat_packing": True, **PLAIN}),
     **{f"here, {kind}": (MICRO, {"batching": kind}, {}) for kind in ("padded", "bucketed", "padding_free", "packed")},
 }
@@ -268,7 +272,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True, help="the Python of the peer's environment")
     parser.add_argument("--tokenizer", required=True, type=Path, help="a folder with tokenizer.json and tokenizer_config.json")
     parser.add_argument("--rows", required=True, type=Path, nargs="+", help="JSON lines with problem and response")
-    defaults = {"cutoff": 2048, "loss-rows": 40, "loss-longest": 512, "speed-rows": 16, "speed-longest": 1024}
+    defaults = {"cutoff": 2048, "loss-rows": 40, "loss-longest": 512, "speed-rows": 32, "speed-longest": 512}
     for name, value in {**defaults, "runs": 3, "hidden": 64, "layers": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()

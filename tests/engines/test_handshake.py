@@ -169,12 +169,6 @@ def test_a_template_that_training_refuses_stops_trained_students_alone(
     assert "it would never stop" in caplog.text
 
 
-def test_a_template_with_a_date_is_warned_of(changed: Change, caplog: pytest.LogCaptureFixture) -> None:
-    folder = changed(words={"chat_template": arithmetic.CHAT_TEMPLATE + "{% if false %}{{ strftime_now('%d') }}{% endif %}"})
-    shake(folder, folder)
-    assert "writes today's date into every prompt" in caplog.text
-
-
 def test_no_chat_template_is_one_message(student: Path, changed: Change) -> None:
     folder = changed()
     words = json.loads((folder / "tokenizer_config.json").read_text())

@@ -96,14 +96,15 @@ def test_prompts_become_tokens_as_lm_eval_feeds_them(engine: harness.Harness, pr
     assert engine.end_ids() == {engine.model.tokenizer.eos_token_id}
 
 
-def test_a_penalty_that_nobody_asked_for_is_said(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_penalty_that_nobody_asked_for_changes_nothing(
+    student: Path, problems: list[Row], tmp_path: Path, engine: harness.Harness
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(student, folder)
-    harness.Harness(folder)
-    assert "repetition_penalty" not in caplog.text
-    write_json(folder / "generation_config.json", {**read_json(folder / "generation_config.json"), "repetition_penalty": 1.1})
-    harness.Harness(folder)
-    assert "repetition_penalty 1.1: engine hf applies it, vllm does not" in caplog.text
+    settings = {"repetition_penalty": 5.0, "do_sample": True, "temperature": 9.0, "no_repeat_ngram_size": 1}
+    write_json(folder / "generation_config.json", {**read_json(folder / "generation_config.json"), **settings})
+    asked = engine.questions(TASK, problems, {"max_tokens": 12})
+    assert harness.Harness(folder).answer(asked) == engine.answer(asked)
 
 
 @pytest.mark.parametrize(("ids", "expected"), [(None, set()), (3, {3}), ([3, 5], {3, 5}), (0, {0})])

@@ -24,11 +24,29 @@ def test_one_machine_needs_no_scheduler() -> None:
 
 
 def test_more_machines_meet_at_the_first_node_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_first_node", lambda environment: "node7")
-    command = launch.torchrun(JOB, 8, 2, {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "node[7-8]"})
+    monkeypatch.setattr(launch, "_first_node", lambda number: "node7")
+    command = launch.torchrun(JOB, 8, 2, {"SLURM_JOB_ID": "123456"})
     assert command[0] == "srun" and "--nodes=2" in command and "--ntasks-per-node=1" in command
     assert command[command.index("--rdzv-endpoint") + 1] == "node7:23456"
     assert command[command.index("--nnodes") + 1] == "2" and command[command.index("--nproc-per-node") + 1] == "8"
+
+
+def test_the_first_node_is_where_slurm_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"squeue": "node[7-8]", "hostnames": "node7 node8", "node": "NodeName=node7 NodeAddr=10.0.0.7 State=MIXED"}
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*command: str) -> list[str]:
+        asked.append(command)
+        return said["squeue" if command[0] == "squeue" else command[2]].split()
+
+    monkeypatch.setattr(launch, "_said", answer)
+    assert launch._first_node("5") == "10.0.0.7"
+    assert asked[1] == ("scontrol", "show", "hostnames", "node[7-8]") and asked[2][:4] == ("scontrol", "show", "node", "node7")
+    said["node"] = "slurm_load_node error"
+    assert launch._first_node("5") == "node7"
+    said["squeue"] = ""
+    with pytest.raises(InputError, match="SLURM job 5: squeue and scontrol name no node"):
+        launch._first_node("5")
 
 
 def test_more_machines_without_a_scheduler_are_refused() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from gapgrid import base
+from gapgrid.demo import arithmetic
 from gapgrid.engines.tokens import copy_tokenizer, encode, load_tokenizer, render_for_training
-from gapgrid.records import InputError
+from gapgrid.records import InputError, write_json
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tokenizers" / "qwen2.5"
 TEXTS = [
@@ -97,3 +99,39 @@ def test_a_template_that_writes_bos_gets_no_second_one(student: Path) -> None:
     tokenizer.bos_token = "<|user|>"
     _, ids, _ = render_for_training(tokenizer, {"id": "a", "prompt": "mon", "response": "tue"})
     assert ids.count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    "dated",
+    [
+        "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}Today: {{ date_string }}\n",
+        "Today: {{ strftime_now('%d %b %Y') }}\n",
+    ],
+    ids=["as-in-llama-3.2", "plain"],
+)
+def test_a_template_writes_no_date_of_today(tmp_path: Path, tokenizer_folder: Path, dated: str) -> None:
+    copy_tokenizer(tokenizer_folder, tmp_path)
+    words = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    write_json(tmp_path / "tokenizer_config.json", {**words, "chat_template": dated + arithmetic.CHAT_TEMPLATE})
+    rendered = load_tokenizer(tmp_path).apply_chat_template([{"role": "user", "content": "1 + 1"}], tokenize=False)
+    assert rendered.startswith("Today: 26 Jul 2024\n")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real Qwen2.5 tokenizer is not here")
+def test_a_base_student_s_answers_end_as_its_template_ends_them(tmp_path: Path) -> None:
+    """Its tokenizer names another end of text than its template writes: training refuses it until `eos` says which."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    copy_tokenizer(SHARED, folder)
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    write_json(folder / "tokenizer_config.json", {**words, "eos_token": "<|endoftext|>"})
+    write_json(folder / "config.json", {"model_type": "qwen2", "eos_token_id": 151643})
+    (folder / "model.safetensors").write_bytes(b"")
+    row = [{"id": "1", "prompt": "1 + 1 ?", "response": "\\boxed{2}"}]
+    recipe = {"max_length": 100}
+    with pytest.raises(InputError, match="it would never stop"):
+        encode(row, load_tokenizer(folder), recipe)
+    base.link(folder, tmp_path / "student", "<|im_end|>")
+    tokenizer = load_tokenizer(tmp_path / "student")
+    (example,) = encode(row, tokenizer, recipe).examples
+    assert tokenizer.eos_token_id in example["labels"]

@@ -299,13 +299,28 @@ def test_bucketed_covers_every_row_once_and_is_a_function_of_the_epoch() -> None
     assert sum(spread) / len(spread) < 15
 
 
+def test_neighbours_fill_each_step_with_the_same_rows_as_the_plain_order() -> None:
+    lengths = [(7 * index) % 50 for index in range(101)]
+    plain = batches.SeedableRandomSampler(range(101), data_seed=5)
+    sampler = batches.order([{"input_ids": [0] * length} for length in lengths], {"global_batch": 8}, 5, 1)
+    assert isinstance(sampler, batches.Neighbours)
+    for epoch in (0, 1, 1):
+        plain.set_epoch(epoch)
+        sampler.set_epoch(epoch)
+        before, after = list(plain), list(sampler)
+        steps = [(before[k : k + 8], after[k : k + 8]) for k in range(0, 101, 8)]
+        assert all(set(one) == set(other) for one, other in steps) and before != after
+        assert all([lengths[i] for i in other] == sorted(lengths[i] for i in other) for _, other in steps)
+
+
 def stage(folder: Path, student: Path, data: Path, spec: dict[str, Any]) -> list[str]:
     names = [student, student.parent / "manifest.json", data, folder / "model", folder / "manifest.json"]
     return [sys.executable, "-m", "gapgrid.train", "--spec", canonical(spec), "--micro-batch", "8", *map(str, names)]
 
 
-def test_killed_and_resumed_is_the_same_to_the_byte(student: Path, rows: list[Row], tmp_path: Path) -> None:
-    spec = {"version": 1, "recipe": {**RECIPE, "epochs": 120, "batching": "bucketed"}, "seed": 0, "engine": {"name": "trainer"}}
+@pytest.mark.parametrize("batching", ["bucketed", "padded"])
+def test_killed_and_resumed_is_the_same_to_the_byte(student: Path, rows: list[Row], tmp_path: Path, batching: str) -> None:
+    spec = {"version": 1, "recipe": {**RECIPE, "epochs": 120, "batching": batching}, "seed": 0, "engine": {"name": "trainer"}}
     data = tmp_path / "train.jsonl"
     write_jsonl(data, rows)
     if not (student.parent / "manifest.json").exists():

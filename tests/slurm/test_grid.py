@@ -54,4 +54,4 @@ def test_same_bytes_as_locally_and_a_job_over_its_time_limit(slurm: Any, tmp_pat
     assert json.loads(project.result("train/lora/short/0/manifest.json").read_text())["stage"] == "train"
     assert not list(project.result("").rglob("scratch"))
     logs = [file.relative_to(project.path("logs/slurm")).parts for file in project.path("logs/slurm").rglob("*.log")]
-    assert {parts[0] for parts in logs} == {"rule_base", "rule_train", "rule_evaluate"}
+    assert {parts[0] for parts in logs} == {"rule_base", "rule_train", "rule_evaluate", "rule_shift"}

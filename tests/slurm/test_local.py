@@ -37,3 +37,10 @@ def test_each_job_has_cards_of_its_own(here: SlurmProject) -> None:
     seen = here.path("faults/seen").read_text().split()
     assert len(seen) == 2 and all(len(cards.split(",")) == 2 for cards in seen)
     assert {card for cards in seen for card in cards.split(",")} <= {"3", "4", "5", "7"}
+
+
+def test_more_cards_than_there_are_is_one_message_before_any_job(here: SlurmProject) -> None:
+    done = run(here, "3", "all")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "config/stub/hardware.yaml: tiny.gpus: 2, but this machine has 1 GPUs" in done.stderr
+    assert not here.path("results").exists()

@@ -23,7 +23,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results of the demo grid, cut down to one benchmark, are to be; the working directory is theirs."""
     folder = Path(shutil.copytree(config.REPOSITORY / "config" / "demo", tmp_path / "config" / "demo"))
     experiments = folder / "experiments.yaml"
-    experiments.write_text(experiments.read_text().replace("benchmarks: all", "benchmarks: [k2]"))
+    text = experiments.read_text()
+    for listed in ("all", "[k4]"):
+        text = text.replace(f"benchmarks: {listed}", "benchmarks: [k2]")
+    experiments.write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "results" / "demo"
 
@@ -343,13 +346,35 @@ def stamped(results: Path, judge: dict[str, Any]) -> None:
 def test_a_summary_says_what_is_not_built(command: Command) -> None:
     status, out, told = command("summary", "demo")
     assert (status, told) == (0, [])
-    assert out[:2] == ["long-gap: not built yet", "accuracy: not built yet"] and len(out) == 3
+    assert out[:2] == ["long-gap: not built yet", "accuracy: not built yet"]
+    assert all(line.endswith(": not built yet") for line in out[:-1]) and out[-1].startswith("results: ")
+
+
+def test_a_summary_shows_accuracies_and_the_gap_of_all_that_a_table_holds(command: Command, results: Path) -> None:
+    columns = ("quantity", "model", "mix", "minus", "benchmark", "estimate", "low", "high", "n_questions", "n_seeds")
+    gap = ("0.1", "0.05", "0.2", "600", "1")
+    rows = [
+        ("accuracy", "xs", "long", "", "average", "0.5", "0.4", "0.6", "600", "1"),
+        ("gap", "xs", "long", "short", "average", *gap),
+        ("gain", "xs", "long", "none", "average", *gap),
+        ("mix_minus_best", "xs", "mix-long", "long", "average", "", "", "", "", ""),
+        ("sign_flip", "", "long", "short", "average", *gap),
+        ("best_guess", "", "", "", "average", "0.083", "", "", "600", ""),
+    ]
+    file = results / "tables" / "long-gap.estimates.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(",".join(row) + "\n" for row in (columns, *rows)))
+    status, out, told = command("summary", "demo")
+    text = " ".join(" ".join(out).split())
+    assert (status, told) == (0, [])
+    assert "50.0 [40.0, 60.0]" in text and text.count("+10.0 [+5.0, +20.0]") == 1
+    assert "best constant guess 8.3 %; 1 training seed(s), 600 questions" in text
 
 
 @pytest.mark.parametrize(("name", "judged"), [("openai", ["judge: 4 calls for 6 open answers, 2 saved as seen before"]), ("none", [])])
 def test_a_summary_says_how_answers_were_graded(command: Command, results: Path, name: str, judged: list[str]) -> None:
     stamped(results, {"engine": {"name": name}})
-    assert command("summary", "demo")[1][2:-1] == [
+    assert [line for line in command("summary", "demo")[1][:-1] if not line.endswith("not built yet")] == [
         "grading: 20 answers, 9 accepted by rules, 2 without an answer, 3 rejected decisively, 6 left open",
         *judged,
     ]

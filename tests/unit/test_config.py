@@ -187,7 +187,8 @@ MISTAKES: dict[str, tuple[str, Edit, str]] = {
     "unknown choice": (
         "experiments.yaml",
         replace("gap_by_size", "gap_bysize"),
-        "experiments.yaml: long-gap.plot: found 'gap_bysize', expected one of gap_by_size, accuracy_by_mix (did you mean 'gap_by_size'?)",
+        "experiments.yaml: long-gap.plot: found 'gap_bysize', expected one of gap_by_size, accuracy_by_mix, bars, pairs, by_weight, "
+        "token_shift, case_study (did you mean 'gap_by_size'?)",
     ),
     "name in capitals": ("mixes.yaml", append("Big: {parts: {long: 1.0}}"), "mixes.yaml: name 'Big' found, expected lower-case letters"),
     "name that is a path": (
@@ -219,7 +220,7 @@ MISTAKES: dict[str, tuple[str, Edit, str]] = {
     ),
     "shares above 1": (
         "mixes.yaml",
-        replace("{long: 0.2, short: 0.8}", "{long: 0.5, short: 0.7, corpus: 0.1}"),
+        replace("{long: 0.2, short: 0.8}", "{long: 0.5, short: 0.8}"),
         "mixes.yaml: mix-long.parts: shares sum to 1.3, expected 1",
     ),
     "unknown source": (
@@ -366,7 +367,7 @@ MISTAKES: dict[str, tuple[str, Edit, str]] = {
     "judge in grid.yaml": (
         "grid.yaml",
         append("judge: {backend: none}"),
-        "grid.yaml: unknown key 'judge'; expected one of seeds, environment, engine, tokenizer, statistics",
+        "grid.yaml: unknown key 'judge'; expected one of seeds, environment, engine, tokenizer, report_to, statistics",
     ),
     "judge without backend": (
         "judge.yaml",
@@ -817,3 +818,72 @@ def test_more_cards_than_the_machine_has_are_named(demo: dict[str, Any]) -> None
     demo["hardware"]["tiny"]["gpus"] = 4
     with pytest.raises(InputError, match=r"hardware.yaml: tiny.gpus: 4, but this machine has 3 GPUs"):
         config.check_cards(demo, 3)
+
+
+# ---- what waits for its data ----
+
+AWAITING = """other:
+  models: all
+  mixes: [other]
+  benchmarks: all
+  plot: accuracy_by_mix
+  caption: c
+"""
+
+
+def with_absent_data(folder: Path, tmp_path: Path, more: str) -> Path:
+    """A source whose file is not there, and an experiment on it."""
+    file = tmp_path / "rows.jsonl"
+    lines = {"sources": f"other: {{path: {file}}}", "mixes": "other: {parts: {other: 1.0}}", "experiments": AWAITING + more}
+    for name, line in lines.items():
+        with (folder / f"{name}.yaml").open("a") as out:
+            out.write(f"{line}\n")
+    return file
+
+
+def test_an_experiment_that_awaits_data_is_left_out_until_they_are_there(folder: Path, tmp_path: Path, demo: dict[str, Any]) -> None:
+    file = with_absent_data(folder, tmp_path, "  awaits_data: true")
+    grid = config.load("demo", root=folder.parent)
+    assert grid["experiments"].keys() == demo["experiments"].keys()
+    assert f"experiments.yaml: other is left out until its data are there: {file}" in config.warnings(grid)
+    file.touch()
+    grid = config.load("demo", root=folder.parent)
+    assert "other" in grid["experiments"] and not any("left out" in line for line in config.warnings(grid))
+
+
+def test_a_missing_file_that_nobody_said_to_await_is_a_mistake(folder: Path, tmp_path: Path) -> None:
+    file = with_absent_data(folder, tmp_path, "")
+    assert mistakes(folder) == [f"sources.yaml: other.path: {file} does not exist"]
+
+
+def test_an_experiment_that_awaits_data_is_checked_like_any_other_once_they_are_there(folder: Path, tmp_path: Path) -> None:
+    with_absent_data(folder, tmp_path, "  awaits_data: true\n  contrast: [other, nobody]").touch()
+    assert mistakes(folder) == ["experiments.yaml: other.contrast: 'nobody' is not among the experiment's mixes (other)"]
+
+
+# ---- published numbers ----
+
+
+def test_a_grid_without_published_numbers_has_none(folder: Path) -> None:
+    assert config.load("demo", root=folder.parent)["reference"] == []
+
+
+def test_mistakes_of_published_numbers_are_reported_with_all_others(folder: Path) -> None:
+    (folder / "reference.csv").write_text("model,mix,benchmark,score,source\nxxs,long,k2,50,T\nxs,longer,k2+k7,50,T\n")
+    experiments = folder / "experiments.yaml"
+    experiments.write_text(experiments.read_text().replace("contrast: [long, short]", "contrast: [long, shirt]", 1))
+    with pytest.raises(InputError) as caught:
+        config.load("demo", root=folder.parent)
+    text = str(caught.value)
+    assert "reference.csv:2: model 'xxs' is none of the grid's (did you mean 'xs'?)" in text
+    assert "reference.csv:3: mix 'longer'" in text and "reference.csv:3: benchmark 'k7'" in text
+    assert "'shirt' is not among" in text
+
+
+def test_what_an_experiment_varies_is_one_of_a_few_words(folder: Path) -> None:
+    experiments = folder / "experiments.yaml"
+    experiments.write_text(
+        experiments.read_text().replace("  contrast: [long, short]\n", "  contrast: [long, short]\n  varies: [mix, receipt]\n", 1)
+    )
+    with pytest.raises(InputError, match=r"long-gap\.varies\.1: found 'receipt', expected one of mix, recipe, .*did you mean 'recipe'"):
+        config.load("demo", root=folder.parent)

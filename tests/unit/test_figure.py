@@ -1,172 +1,237 @@
-"""figure: every experiment's kind can be drawn, to the same bytes, and shows the numbers that it is given."""
+"""figure: every experiment can be drawn, to the same bytes, without overlaps, and says what is missing and what spoils it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from gapgrid import figure, manifest
+from gapgrid import closeups, config, drawing, figure, grid, manifest
 from gapgrid.records import sha256_file
+from tests.unit import pictures
+from tests.unit.pictures import NOTES
 
 Runner = Callable[..., int]
-
-MODELS = {"small": 0.5, "big": 7.0, "middle": 1.5}
-SHOWN = {
-    "models": [[name, name.upper()] for name in MODELS],
-    "mixes": [["none", "untouched"], ["short", "short CoT"], ["long", "long CoT"]],
-    "benchmarks": [["easy", "two events"], ["hard", "hard"]],
+GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
+EXPERIMENTS = [(name, experiment) for name in GRIDS for experiment in closeups.drawn_by(GRIDS[name], "figure")]
+# One for each look: the same kind, students and number of mixes.
+LOOKS = {
+    (entry["plot"], tuple(entry["models"]), len(entry["mixes"])): (name, experiment)
+    for name, experiment in EXPERIMENTS
+    for entry in [GRIDS[name]["experiments"][experiment]]
 }
+OF_EACH_KIND = {GRIDS[name]["experiments"][experiment]["plot"]: (name, experiment) for name, experiment in EXPERIMENTS}
+DIFFERS = [f"recipe.{key}: {key} is {value} against {2 * value}" for value, key in enumerate(("epochs", "global_batch", "length"), 1)] * 4
 
 
-def estimates(seeds: int = 1, shift: float = 0.0) -> pd.DataFrame:
-    """A table of estimates as the stage `table` writes it."""
-    rows: list[dict[str, Any]] = []
-    for rank, (model, params) in enumerate(sorted(MODELS.items(), key=lambda item: item[1])):
-        common = {"model": model, "family": "f", "params_b": params, "n_seeds": seeds}
-        for benchmark, n in (("easy", 100), ("hard", 200), ("average", 300)):
-            for place, mix in enumerate(("none", "short", "long")):
-                value = 0.1 + 0.2 * place + 0.1 * rank + shift
-                row = {"quantity": "accuracy", "mix": mix, "estimate": value, "low": value - 0.05, "high": value + 0.1}
-                rows.append({**common, **row, "benchmark": benchmark, "n_questions": n})
-            gap = {"quantity": "gap", "mix": "long", "minus": "short", "estimate": -0.1 + 0.2 * rank, "low": -0.2, "high": 0.5}
-            gap["settled"] = rank > 0  # the smallest student's sign is open
-            rows.append({**common, **gap, "benchmark": benchmark, "n_questions": n})
-    for benchmark in ("easy", "hard", "average"):
-        rows.append({"quantity": "best_guess", "benchmark": benchmark, "estimate": 0.09, "n_questions": 100})
-    return pd.DataFrame(rows)
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    """As the stage draws; every figure is closed."""
+    with mpl.rc_context(drawing.STYLE):
+        yield
+    plt.close("all")
 
 
-def spec(plot: str) -> dict[str, Any]:
-    """A figure's spec."""
-    contrast = ["long", "short"] if plot == "gap_by_size" else None
-    return {"stage": "figure", "version": 1, "plot": plot, "shown": SHOWN, "contrast": contrast}
+def draw(run: Runner, folder: Path, plot: str, notes: dict[str, Any] = NOTES, **options: Any) -> dict[str, bytes]:
+    """Run the stage on an experiment of this kind; the bytes of its files by suffix."""
+    name, experiment = OF_EACH_KIND[plot]
+    folder.mkdir()
+    pictures.estimates(GRIDS[name], experiment, **options).to_csv(folder / "e.estimates.csv", index=False)
+    (folder / "e.notes.json").write_text(json.dumps(notes))
+    sources = [folder / f"e.{suffix}" for suffix in ("estimates.csv", "notes.json")]
+    outputs = [folder / f"e.{suffix}" for suffix in ("pdf", "svg", "csv", "caption.txt", "manifest.json")]
+    spec = json.loads(grid.figure_spec(GRIDS[name], experiment))
+    assert run(figure, spec, *sources, *outputs) == 0
+    assert manifest.mismatches(outputs[-1]) == []
+    inputs = {"estimates": sha256_file(sources[0]), "notes": sha256_file(sources[1])}
+    assert manifest.read(outputs[-1])["inputs"] == inputs
+    assert set(manifest.read(outputs[-1])["outputs"]) == {"e.pdf", "e.svg", "e.csv", "e.caption.txt"}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in (*sources, *outputs)}
+    return {file.name.removeprefix("e."): file.read_bytes() for file in outputs}
 
 
-def draw(run: Runner, folder: Path, plot: str, table: pd.DataFrame) -> list[bytes]:
-    """Run the stage; the bytes of PDF, SVG and manifest."""
-    source = folder.parent / "estimates.csv"
-    table.to_csv(source, index=False)
-    files = [folder / name for name in ("e.pdf", "e.svg", "e.manifest.json")]
-    assert run(figure, spec(plot), source, *files) == 0
-    assert manifest.mismatches(files[2]) == []
-    assert manifest.read(files[2])["inputs"] == {"estimates": sha256_file(source)}
-    assert [entry.name for entry in sorted(folder.iterdir())] == ["e.manifest.json", "e.pdf", "e.svg"]
-    return [file.read_bytes() for file in files]
+def test_there_is_an_experiment_of_each_kind() -> None:
+    assert OF_EACH_KIND.keys() == figure.PLOTS.keys()
 
 
 @pytest.mark.parametrize("plot", figure.PLOTS)
 def test_a_figure_is_drawn_to_the_same_bytes(run: Runner, tmp_path: Path, plot: str) -> None:
-    first = draw(run, tmp_path / "a", plot, estimates())
-    assert first[0].startswith(b"%PDF-")
-    assert b"<svg" in first[1] and b"</svg>" in first[1]
-    assert draw(run, tmp_path / "b", plot, estimates()) == first
+    notes = {**NOTES, "differs": DIFFERS}
+    first = draw(run, tmp_path / "a", plot, notes)
+    assert first["pdf"].startswith(b"%PDF-")
+    assert b"<svg" in first["svg"] and b"</svg>" in first["svg"]
+    assert draw(run, tmp_path / "b", plot, notes) == first
     # Neither when nor where it was drawn.
-    assert b"CreationDate" not in first[0]
-    assert b"<dc:date>" not in first[1]
-    assert str(tmp_path).encode() not in b"".join(first)
+    assert b"CreationDate" not in first["pdf"]
+    assert b"<dc:date>" not in first["svg"]
+    assert str(tmp_path).encode() not in b"".join(first.values())
 
 
-def test_other_numbers_give_another_figure(run: Runner, tmp_path: Path) -> None:
-    first = draw(run, tmp_path / "a", "accuracy_by_mix", estimates())
-    other = draw(run, tmp_path / "b", "accuracy_by_mix", estimates(shift=0.01))
-    assert first[0] != other[0]
-    assert first[1] != other[1]
+@pytest.mark.parametrize("plot", figure.PLOTS)
+def test_other_numbers_give_another_figure(run: Runner, tmp_path: Path, plot: str) -> None:
+    name, experiment = OF_EACH_KIND[plot]
+    first, other = draw(run, tmp_path / "a", plot), draw(run, tmp_path / "b", plot, missing=some_missing(name, experiment))
+    assert all(first[suffix] != other[suffix] for suffix in ("pdf", "svg", "csv", "caption.txt"))
 
 
-@pytest.fixture
-def axes(request: pytest.FixtureRequest) -> plt.Axes:
-    """The axes of one kind of figure."""
-    drawn = figure.PLOTS[request.param](estimates(), SHOWN, ["long", "short"])
-    request.addfinalizer(lambda: plt.close(drawn))
-    return drawn.axes[0]
+# ---- texts do not overlap ----
 
 
-def lines(drawn: plt.Axes) -> dict[str, list[float]]:
-    """Label of each line with markers -> its heights."""
-    handles, labels = drawn.get_legend_handles_labels()
-    return {
-        label: [float(y) for y in handle.lines[0].get_ydata()]
-        for label, handle in zip(labels, handles, strict=True)
-        if hasattr(handle, "lines")
-    }
+def some_missing(name: str, experiment: str) -> set[pictures.Missing]:
+    """A student without one mix, and another student without any."""
+    shown = json.loads(grid.figure_spec(GRIDS[name], experiment))["shown"]
+    models, mixes = ([key for key, _ in shown[kind]] for kind in ("models", "mixes"))
+    return {(models[0], mixes[-1])} | ({(models[-1], mix) for mix in mixes} if len(models) > 1 else set())
 
 
-@pytest.mark.parametrize("axes", ["gap_by_size"], indirect=True)
-def test_a_gap_is_drawn_in_points_by_size(axes: plt.Axes) -> None:
-    assert set(lines(axes)) == {"two events", "hard", "average"}
-    for heights in lines(axes).values():
-        assert heights == pytest.approx([-10, 10, 30])
-    assert axes.get_ylabel() == "long CoT − short CoT (percentage points)"
-    assert axes.get_xscale() == "log"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["SMALL", "MIDDLE", "BIG"]
-    assert list(axes.get_xticks()) == pytest.approx([0.5e9, 1.5e9, 7e9])
+@pytest.mark.parametrize(("name", "experiment"), LOOKS.values())
+def test_no_text_lies_on_another(name: str, experiment: str) -> None:
+    picture, points, lines = pictures.drawn(GRIDS[name], experiment)
+    assert pictures.collisions(picture) == []
+    assert len(points) > 0 and len(lines) == 1
+    assert pictures.texts(picture).keys() >= {f"figure text {lines[0]}"}
 
 
-@pytest.mark.parametrize("axes", ["accuracy_by_mix"], indirect=True)
-def test_accuracies_are_drawn_with_the_best_guess(axes: plt.Axes) -> None:
-    assert lines(axes) == {
-        "untouched": pytest.approx([10, 20, 30]),
-        "short CoT": pytest.approx([30, 40, 50]),
-        "long CoT": pytest.approx([50, 60, 70]),
-    }
-    handles, labels = axes.get_legend_handles_labels()
-    guess = handles[labels.index("best constant guess")]
-    assert list(guess.get_ydata()) == pytest.approx([9, 9])
+@pytest.mark.parametrize(("name", "experiment"), LOOKS.values())
+def test_no_text_lies_on_another_where_cells_are_missing_and_settings_differ(name: str, experiment: str) -> None:
+    notes = {**NOTES, "differs": DIFFERS}
+    whole = pictures.drawn(GRIDS[name], experiment)[1]
+    picture, points, lines = pictures.drawn(GRIDS[name], experiment, notes, missing=some_missing(name, experiment), seeds=3)
+    assert pictures.collisions(picture) == []
+    assert points["value"].notna().all() and len(points) < len(whole)
+    if GRIDS[name]["experiments"][experiment]["plot"] != "bars":  # whose gap is a number beside two bars
+        assert lines[-1].startswith(f"{len(whole) - len(points)} of {len(whole)} points missing, their cells are not built: ")
 
 
-def test_a_gap_whose_sign_is_open_is_greyed() -> None:
-    with plt.rc_context():
-        drawn = figure.gap_by_size(estimates(), SHOWN, ["long", "short"])
-    (axes,) = drawn.axes
-    spans = [patch for patch in axes.patches if patch.get_label() == figure.OPEN]
-    smallest = 1e9 * min(MODELS.values())
-    assert len(axes.patches) == len(spans) == 1
-    assert spans[0].get_x() < smallest < spans[0].get_x() + spans[0].get_width()
-    plt.close(drawn)
+def test_long_names_are_turned_or_wrapped() -> None:
+    models = {name: {**entry, "label": f"a rather long name of {name}"} for name, entry in GRIDS["demo"]["models"].items()}
+    mixes = {name: {**entry, "label": f"trained on rows of {name}"} for name, entry in GRIDS["demo"]["mixes"].items()}
+    of = {**GRIDS["demo"], "models": models, "mixes": mixes}
+    for experiment in closeups.drawn_by(of, "figure"):
+        picture, _, _ = pictures.drawn(of, experiment)
+        assert pictures.collisions(picture) == [], experiment
+    labels = pictures.drawn(of, "long-gap")[0].axes[0].get_xticklabels()
+    assert not pictures.is_level(labels)
 
 
-@pytest.mark.parametrize("axes", list(figure.PLOTS), indirect=True)
-def test_lines_can_be_told_apart_without_colour(axes: plt.Axes) -> None:
-    handles, _ = axes.get_legend_handles_labels()
-    drawn = [handle.lines[0] for handle in handles if hasattr(handle, "lines")]
-    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == len(drawn) == 3
+def test_no_estimate_at_all_is_a_figure_that_says_so() -> None:
+    for plot, (name, experiment) in OF_EACH_KIND.items():
+        of = GRIDS[name]
+        table = pictures.estimates(of, experiment)
+        table[["estimate", "low", "high", "settled", "n_questions", "n_seeds"]] = None
+        picture, points, lines = figure.draw(table, json.loads(grid.figure_spec(of, experiment)), NOTES)
+        assert len(points) == 0 and "points missing" in lines[0], plot
+        assert pictures.collisions(picture) == [], plot
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(1, "1 training seed,"), (3, "3 training seeds,")])
+# ---- readable in grey ----
+
+
+@pytest.mark.parametrize("name", ["long-gap", "accuracy", "weights"])
+def test_lines_can_be_told_apart_without_colour(name: str) -> None:
+    picture, _, _ = pictures.drawn(GRIDS["demo"], name)
+    (legend,) = picture.legends
+    styles = {text.get_text(): (line.get_marker(), line.get_linestyle()) for text, line in zip(legend.get_texts(), legend.get_lines())}  # noqa: B905
+    solid = {label: marker for label, (marker, dash) in styles.items() if dash not in ("None", "") and marker not in ("None", "")}
+    assert len(solid) >= 4 and len(set(solid.values())) >= len(solid) - 1  # the average has the first one's marker, in bold
+
+
+@pytest.mark.parametrize(("name", "experiment"), [("demo", "teaser"), ("paper", "table3"), ("paper", "figure5-long")])
+def test_bars_can_be_told_apart_without_colour(name: str, experiment: str) -> None:
+    picture, _, _ = pictures.drawn(GRIDS[name], experiment)
+    shown = json.loads(grid.figure_spec(GRIDS[name], experiment))
+    kinds = len(shown["groups"]) if "groups" in shown else len(shown["shown"]["mixes"])
+    assert len({patch.get_hatch() or "" for patch in picture.axes[0].patches}) == kinds
+
+
+def test_colours_differ_in_lightness() -> None:
+    """The first five, as grey: luminance by ITU-R BT.709."""
+    channels = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in drawing.COLOURS]
+    grey = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in channels]
+    assert abs(grey[0] - grey[1]) > 0.05 and abs(grey[3] - grey[4]) > 0.05
+    assert len(set(drawing.COLOURS)) == len(set(drawing.MARKERS)) == len(set(drawing.HATCHES)) == len(drawing.COLOURS)
+
+
+# ---- what is said ----
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [(1, "1 training seed; 95 % intervals over questions"), (3, "3 training seeds; 95 % intervals over questions and seeds")],
+)
 def test_a_figure_says_how_many_questions_and_seeds(seeds: int, expected: str) -> None:
-    drawn = figure.gap_by_size(estimates(seeds), SHOWN, ["long", "short"])
-    title = drawn.get_suptitle()
-    plt.close(drawn)
-    assert title.startswith(f"n = 300 questions, {expected}")
+    _, _, lines = pictures.drawn(GRIDS["demo"], "long-gap", seeds=seeds)
+    assert lines == [f"n = 100 questions, {expected}"]
 
 
-def test_a_mix_called_null_is_no_missing_value(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[pd.DataFrame] = []
+def test_a_figure_is_stamped_where_not_only_the_mix_differs() -> None:
+    picture, _, _ = pictures.drawn(GRIDS["demo"], "teaser", {**NOTES, "differs": ["recipe.epochs: 2 against 3"]})
+    (stamp,) = [text.get_text() for text in picture.texts if text.get_bbox_patch()]
+    assert " ".join(stamp.split()) == "not only the mix differs: recipe.epochs: 2 against 3"
+    picture, _, _ = pictures.drawn(GRIDS["demo"], "teaser", {**NOTES, "differs": DIFFERS})
+    (stamp,) = [text.get_text() for text in picture.texts if text.get_bbox_patch()]
+    assert stamp.count("\n") == 1 and stamp.endswith("…")
+    plain, _, _ = pictures.drawn(GRIDS["demo"], "teaser")
+    assert not [text for text in plain.texts if text.get_bbox_patch()]
+    # The stamp takes nothing off the panels.
+    assert picture.get_size_inches()[1] > plain.get_size_inches()[1]
+    heights = [drawn.axes[0].get_position().height * drawn.get_size_inches()[1] for drawn in (picture, plain)]
+    assert heights[0] == pytest.approx(heights[1], abs=0.02)
 
-    def spy(table: pd.DataFrame, *rest: Any) -> Any:
-        seen.append(table)
-        return figure.accuracy_by_mix(table, *rest)
 
-    monkeypatch.setitem(figure.PLOTS, "accuracy_by_mix", spy)
-    monkeypatch.setitem(SHOWN, "mixes", [["null", "null"]])
-    draw(run, tmp_path / "a", "accuracy_by_mix", estimates().replace({"mix": {"none": "null"}}))
-    assert (seen[0]["mix"] == "null").sum() == 9
+def test_a_caption_holds_the_protocol_and_all_that_differs(run: Runner, tmp_path: Path) -> None:
+    notes = {**NOTES, "differs": DIFFERS, "between_students": ["recipe: LoRA from 14B"], "protocol": ["k = 1", "x" * 200]}
+    text = draw(run, tmp_path / "a", "gap_by_size", notes)["caption.txt"].decode()
+    assert text.startswith("What it shows.\n\nn = 100 questions")
+    assert all(f"\n- {line}\n" in text for line in [*DIFFERS, "recipe: LoRA from 14B", "k = 1"])
+    assert text.index("Not only the mix differs:") < text.index("Between students:") < text.index("Protocol:")
+    assert text.endswith("Drawn points: e.csv\n")
+    plain = draw(run, tmp_path / "b", "gap_by_size")["caption.txt"].decode()
+    assert not any(word in plain for word in ("Not only", "Between", "Protocol"))
+
+
+def test_a_dollar_is_no_formula(run: Runner, tmp_path: Path) -> None:
+    draw(run, tmp_path / "a", "bars", {**NOTES, "differs": [r"$\frac{1}{$ {{ 7 * 7 }}"]})
+    picture, _, _ = pictures.drawn(GRIDS["demo"], "teaser", {**NOTES, "differs": [r"$\frac$"]})
+    assert pictures.collisions(picture) == []
+
+
+def test_points_are_those_drawn(run: Runner, tmp_path: Path) -> None:
+    draw(run, tmp_path / "a", "gap_by_size")
+    found = pd.read_csv(tmp_path / "a" / "e.csv", keep_default_na=False, na_values=[""])
+    given = pd.read_csv(tmp_path / "a" / "e.estimates.csv")
+    assert list(found.columns) == drawing.COLUMNS
+    gaps = given[given["quantity"] == "gap"]
+    assert len(found) == len(gaps) and set(found["unit"]) == {"points"}
+    merged = found.merge(gaps, on=["model", "benchmark"])
+    assert merged["value"].to_numpy() == pytest.approx(100 * merged["estimate"].to_numpy(), rel=1e-5)
+
+
+# ---- what is wrong ----
 
 
 def test_a_missing_table_is_one_message(run: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [tmp_path / name for name in ("absent.csv", "e.pdf", "e.svg", "e.manifest.json")]
-    assert run(figure, spec("gap_by_size"), *files) == 1
+    files = [tmp_path / name for name in ("absent.csv", "n.json", "e.pdf", "e.svg", "e.csv", "e.txt", "e.manifest.json")]
+    assert run(figure, json.loads(grid.figure_spec(GRIDS["demo"], "accuracy")), *files) == 1
     assert "absent.csv: No such file or directory" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_panel_for_each_family() -> None:
-    table = estimates()
-    table.loc[table["model"] == table["model"].dropna().iloc[0], "family"] = "other"
-    drawn = figure.gap_by_size(table, SHOWN, ["long", "short"])
-    titles = [axes.get_title() for axes in drawn.axes]
-    plt.close(drawn)
-    assert len(titles) == 2 and "other" in titles
+def test_notes_that_are_none_are_one_message(run: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / name for name in ("t.csv", "n.json", "e.pdf", "e.svg", "e.csv", "e.txt", "e.manifest.json")]
+    pictures.estimates(GRIDS["demo"], "accuracy").to_csv(files[0], index=False)
+    files[1].write_text('{"caption": "c", "differs": []}')
+    assert run(figure, json.loads(grid.figure_spec(GRIDS["demo"], "accuracy")), *files) == 1
+    assert "n.json: no key protocol, between_students, n_missing" in capsys.readouterr().err
+    assert not files[-1].exists()
+
+
+def test_a_mix_called_null_is_no_missing_value() -> None:
+    of = {**GRIDS["demo"], "mixes": {**GRIDS["demo"]["mixes"], "null": GRIDS["demo"]["mixes"]["short"]}}
+    of["experiments"] = {"accuracy": {**of["experiments"]["accuracy"], "mixes": ["null"]}}
+    _, points, lines = pictures.drawn(of, "accuracy")
+    assert list(points["mix"]) == ["null"] * 4 and len(lines) == 1

@@ -29,6 +29,9 @@ STAGES = (
     "audit",
     "table",
     "figure",
+    "shift",
+    "shift_figure",
+    "case",
 )
 HEAVY = {
     *("torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "vllm", "sglang"),
@@ -112,7 +115,7 @@ def test_grid_imports_the_standard_library_alone() -> None:
     assert {found.package for found in imports_of(PACKAGE / "grid.py")} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("name", ["records", "manifest", "answers", "responses", "ledger", "command"])
+@pytest.mark.parametrize("name", ["records", "manifest", "answers", "responses", "ledger", "command", "truncation", "comparability"])
 def test_what_all_stages_share_needs_the_standard_library_at_once(name: str) -> None:
     others = {found.package for found in imports_of(PACKAGE / f"{name}.py") if found.at_once} - sys.stdlib_module_names
     assert others <= {"gapgrid"}
@@ -135,7 +138,18 @@ def test_a_stage_imports_its_engine_when_it_needs_it(stage: str) -> None:
     assert not {module for module in at_once if module.startswith("gapgrid.engines")}
 
 
-@pytest.mark.parametrize("name", ["records", "manifest", "answers", "responses", "ledger", "command", "statistics", "gaps", "power"])
+SHARED = ["records", "manifest", "answers", "responses", "ledger", "command", "statistics", "gaps", "power"]
+OF_TABLES = ["truncation", "comparability", "estimating", "published", "sheets", "typeset", "numerals"]
+
+
+def test_what_fixes_a_table_is_said_without_reading_any_result() -> None:
+    assert ours(PACKAGE / "claims.py") <= {"comparability", "grid", "reference"}
+    assert {found.package for found in imports_of(PACKAGE / "claims.py")} - {"gapgrid"} <= sys.stdlib_module_names
+    assert ours(PACKAGE / "methods.py") == {"claims", "grid"}
+    assert {found.package for found in imports_of(PACKAGE / "methods.py")} - {"gapgrid"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", [*SHARED, *OF_TABLES])
 def test_what_stages_share_imports_no_stage(name: str) -> None:
     found = ours(PACKAGE / f"{name}.py")
     assert found & {*STAGES, "grid", "config", "cli", "verify"} == set()
@@ -164,7 +178,7 @@ def test_rules_import_config_grid_and_records_alone(file: Path) -> None:
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     statements = [line for line in lines if re.match(r"(import|from) \w", line)]
     found = {imported.module for line in statements for imported in imports(line) if imported.package == "gapgrid"}
-    assert found <= {"gapgrid.config", "gapgrid.grid", "gapgrid.records"}
+    assert found <= {f"gapgrid.{name}" for name in ("claims", "closeups", "config", "grid", "methods", "records")}
     assert not {imported.package for line in statements for imported in imports(line)} & (HEAVY | ANALYSIS)
 
 
@@ -195,7 +209,7 @@ def test_importing_every_stage_loads_nothing_heavy() -> None:
 
 
 def test_planning_loads_neither_engines_nor_analysis() -> None:
-    assert loaded("config", "grid", "records") & (HEAVY | ANALYSIS | {"snakemake"}) == set()
+    assert loaded("claims", "config", "grid", "records") & (HEAVY | ANALYSIS | {"snakemake"}) == set()
 
 
 def test_the_light_stages_of_a_cell_load_little() -> None:

@@ -53,15 +53,16 @@ def cells_of(folder: Path, experiment: dict[str, Any]) -> Cells:
     }
 
 
-def all_cells(folder: Path) -> Cells:
-    """The cells of all experiments, by their YAML alone."""
-    return set().union(*(cells_of(folder, experiment) for experiment in read(folder, "experiments").values()))
+def all_cells(folder: Path, with_awaited: bool = False) -> Cells:
+    """The cells of all experiments, by their YAML alone; those that await data only if asked for."""
+    experiments = read(folder, "experiments").values()
+    return set().union(*(cells_of(folder, entry) for entry in experiments if with_awaited or not entry.get("awaits_data")))
 
 
 # ---- which cells ----
 
 TABLES = ("table1", "table2", "table3", "table7", "table8")
-FIGURES = ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7")
+FIGURES = ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8")
 
 
 def test_there_is_an_experiment_for_each_table_and_figure() -> None:
@@ -73,6 +74,9 @@ def test_there_is_an_experiment_for_each_table_and_figure() -> None:
 def test_the_cells_are_those_that_the_yaml_names(paper: dict[str, Any]) -> None:
     assert {tuple(cell) for cell in grid.all_cells(paper)} == all_cells(PAPER)
     for name, experiment in read(PAPER, "experiments").items():
+        if experiment.get("awaits_data"):
+            assert name not in paper["experiments"] and name in paper["awaited"]
+            continue
         assert {tuple(cell) for cell in grid.experiment_cells(paper, name)} == cells_of(PAPER, experiment), name
 
 
@@ -112,7 +116,8 @@ def test_the_dry_run_lists_exactly_these_cells(tmp_path: Path) -> None:
     planned = {(model, mix_name, int(seed), benchmark) for model, mix_name, seed, benchmark in found}
     assert planned == all_cells(PAPER)
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
-    wanted = {"evaluate": 115, "train": 104, "grade": 619, "score": 619, "table": 19, "figure": 19, "source": 6, "problems": 11}
+    wanted = {"evaluate": 115, "train": 104, "grade": 619, "score": 619, "table": 21, "figure": 19, "source": 6, "problems": 11}
+    wanted |= {"shift": 4, "shift_figure": 1, "case": 1}
     assert {name: int(jobs[name]) for name in wanted} == wanted
 
 
@@ -128,8 +133,8 @@ NAMES = {
 
 
 @needs_reference
-def test_each_number_of_the_papers_tables_has_its_cells(switched_on: Path) -> None:
-    cells = all_cells(switched_on)
+def test_each_number_of_the_papers_tables_has_its_cells() -> None:
+    cells = all_cells(PAPER, with_awaited=True)
     with open(SHARED / "reference" / "paper_tables.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if not row["training_data"].startswith("delta")]
     for row in rows:
@@ -140,39 +145,20 @@ def test_each_number_of_the_papers_tables_has_its_cells(switched_on: Path) -> No
 
 # ---- what nobody has released ----
 
-MARK = re.compile(r"^( *)#\| ", re.MULTILINE)
 
-
-@pytest.fixture
-def switched_on(tmp_path: Path) -> Path:
-    """A copy of the paper's grid with the arms whose data nobody has released, and files in their place."""
+def test_what_awaits_its_data_is_there_with_them(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(PAPER, tmp_path / "paper"))
-    for name in ("sources", "mixes", "experiments"):
-        file = folder / f"{name}.yaml"
-        text = MARK.sub(r"\1", file.read_text())
-        assert text != file.read_text()
-        file.write_text(text.replace("path: data/", f"path: {tmp_path}/"))
+    file = folder / "sources.yaml"
+    file.write_text(file.read_text().replace("path: data/", f"path: {tmp_path}/"))
     for entry in read(folder, "sources").values():
         if "path" in entry:
             Path(entry["path"]).write_text(json.dumps({"problem": "1 + 1", "solution": "2"}) + "\n")
-    return folder
-
-
-def test_what_is_off_is_switched_on_by_its_marks(switched_on: Path) -> None:
-    loaded = config.load("paper", root=switched_on.parent)
-    assert {tuple(cell) for cell in grid.all_cells(loaded)} == all_cells(switched_on)
-    more = all_cells(switched_on) - all_cells(PAPER)
+    loaded = config.load("paper", root=tmp_path)
+    assert {tuple(cell) for cell in grid.all_cells(loaded)} == all_cells(PAPER, with_awaited=True)
+    more = all_cells(PAPER, with_awaited=True) - all_cells(PAPER)
     assert {mix_name for _, mix_name, _, _ in more} == {"r1-long", "llama-large", "llama-small", "gemma-large", "gemma-small"}
     assert len(more) == 2 * 5 + 10 * 4 * 5  # two students of Table 3; Table 9
-    assert {"table9-llama", "table9-gemma"} <= loaded["experiments"].keys()
-
-
-def test_the_command_that_switches_it_on_is_the_one_given(tmp_path: Path) -> None:
-    command = next(line for line in (PAPER / "sources.yaml").read_text().splitlines() if line.startswith("#   sed "))
-    folder = Path(shutil.copytree(PAPER, tmp_path / "config" / "paper"))
-    subprocess.run(["bash", "-c", command.removeprefix("#   ")], cwd=tmp_path, check=True)
-    for name in ("sources", "mixes", "experiments"):
-        assert (folder / f"{name}.yaml").read_text() == MARK.sub(r"\1", (PAPER / f"{name}.yaml").read_text())
+    assert {"table9-llama", "table9-gemma", "table3-r1"} <= loaded["experiments"].keys()
 
 
 # ---- students, recipes, mixes, hardware ----
@@ -239,7 +225,7 @@ def test_each_source_may_be_a_local_file(tmp_path: Path, run: Callable[..., int]
 def test_every_known_revision_is_a_whole_commit_hash(paper: dict[str, Any]) -> None:
     for section in ("models", "sources"):
         for name, entry in paper[section].items():
-            assert re.fullmatch(r"[0-9a-f]{40}|main", entry["revision"]), name
+            assert "path" in entry or re.fullmatch(r"[0-9a-f]{40}|main", entry["revision"]), name
     known = {(entry["revision"], entry["hub"]) for entry in paper["models"].values() if entry["revision"] != "main"}
     assert len({revision for revision, _ in known}) == len({hub for _, hub in known})  # none is another student's
 
@@ -396,3 +382,49 @@ def test_math_experts_answer_nothing_that_their_context_does_not_hold(paper: dic
     for model, _, _, benchmark in all_cells(PAPER):
         if "math" in model:
             assert paper["benchmarks"][benchmark]["max_tokens"] < SHORT_CONTEXT, (model, benchmark)
+
+
+# ---- beside what was published ----
+
+
+def test_published_numbers_are_the_papers(paper: dict[str, Any]) -> None:
+    """A few, by hand, with the paper's slips."""
+    found = {(row["model"], row["mix"], row["minus"], row["benchmark"]): (row["score"], row["note"]) for row in paper["reference"]}
+    five = "math+gsm8k+aime+amc+olympiad"
+    assert found["qwen2.5-0.5b", "long", "short", five] == (-4.7, "")
+    assert found["qwen2.5-3b", "mix-long", "", "amc"] == (45.0, "")
+    assert found["llama-3.2-3b", "small", "", five] == (31.2, "slip: the mean of its row in Table 3 is 31.84")
+    assert found["llama-3.1-8b", "large", "", five] == (25.6, "printed as Llama-3.2-8B, a slip")
+    assert found["qwen2.5-3b-base", "none", "", "math-500"] == (50.0, "")
+
+
+@needs_reference
+def test_every_number_of_the_papers_tables_is_given_once(paper: dict[str, Any]) -> None:
+    names = {"MATH": "math", "AMC": "amc", "GSM8K": "gsm8k", "OlympiadBench": "olympiad", "AIME": "aime"}
+    given = {
+        (row["model"], row["mix"], row["minus"], row["benchmark"]): row for row in paper["reference"] if row["source"] != "third party"
+    }
+    with open(SHARED / "reference" / "paper_tables.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen = set()
+    for row in rows:
+        mixes = {"delta_long": ("long", "short"), "delta_large": ("large", "small")}.get(row["training_data"])
+        mix_name, minus = mixes or (NAMES[row["training_data"]], "")
+        key = (row["student"].lower(), mix_name, minus, names.get(row["benchmark"], "math+gsm8k+aime+amc+olympiad"))
+        assert given[key]["score"] == float(row["score"]) and row["table"][-1] in given[key]["source"], key
+        seen.add(key)
+    assert seen == given.keys()
+
+
+@needs_reference
+def test_every_number_of_untouched_students_is_given(paper: dict[str, Any]) -> None:
+    given = sorted(row["score"] for row in paper["reference"] if row["source"] == "third party")
+    with open(SHARED / "reference" / "untouched_models.csv", newline="") as file:
+        assert given == sorted(float(row["score"]) for row in csv.DictReader(file))
+
+
+def test_tables_show_what_the_paper_shows(paper: dict[str, Any]) -> None:
+    for name, of_each in (("table1", "table7"), ("table2", "table8")):
+        short, long = paper["experiments"][name], paper["experiments"][of_each]
+        assert short["by_benchmark"] is False and long.get("by_benchmark", True) is True
+        assert [short[key] for key in ("models", "mixes", "contrast")] == [long[key] for key in ("models", "mixes", "contrast")]

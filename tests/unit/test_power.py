@@ -1,6 +1,5 @@
 """power: plans agree with closed forms and with simulation, and grids give back the components that made them."""
 
-import io
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rich.console import Console
 from scipy import special, stats
 
 from gapgrid import gaps, power, statistics
@@ -168,19 +166,27 @@ def test_power_is_how_often_a_gap_is_settled(design: Design, apart: float) -> No
     assert 0.2 < settled < 0.95
 
 
-# ---- the report ----
+# ---- averages over benchmarks ----
 
 
-def test_the_report_says_what_is_needed_and_what_is_not_known() -> None:
-    console = Console(file=io.StringIO(), width=120)
-    parts = power.from_grid([grid(np.random.default_rng(5), Design(30), 0.3)], 1)
-    found = power.report(console, "AIME", parts, Design(30), 0.03)
-    console.file.seek(0)
-    text = console.file.read()
-    assert found == power.plan(parts, Design(30), 0.03)
-    assert "AIME: n = 30 questions, k = 1 repeats, 1 training seed(s)" in text
-    assert f"questions alone: {found.questions} suffice" in text
-    assert "repeats alone: not with 64" in text
-    assert "one repeat: single answers cannot be told from questions" in text
-    assert "one training seed" in text
-    assert "questions x 4" in text
+def test_an_average_over_benchmarks_has_their_variance() -> None:
+    parts = {"a": PARTS, "b": Components(0.2, 0.1, 0.0, 0.001)}
+    n = {"a": 30, "b": 500}
+    whole = power.of_average(parts, n, 0.0003)
+    for factor, k, seeds in ((1, 1, 1), (2, 4, 3)):
+        alone = [power.variance(one._replace(seeds=0.0), Design(factor * n[name], k, seeds)) for name, one in parts.items()]
+        assert power.variance(whole, Design(factor * 530, k, seeds)) == pytest.approx(sum(alone) / 4 + 0.0003 / seeds)
+    assert not power.of_average({"a": PARTS, "b": PARTS._replace(is_split=False)}, n, 0.0).is_split
+    assert power.of_average({"a": PARTS}, {"a": 30}, PARTS.seeds) == pytest.approx(PARTS)
+
+
+def test_the_spread_of_an_averages_seeds_is_found_again() -> None:
+    rng = np.random.default_rng(6)
+
+    def student(sd: float) -> dict[str, NDArray[np.float64]]:
+        shift = rng.normal(0, sd, (3, 1))  # one training answers all benchmarks
+        return {name: shift + rng.normal(0.1, 0.5, n) + rng.normal(0, 0.4, (3, n)) for name, n in (("a", 40), ("b", 300))}
+
+    assert power.seeds_of_average([student(0.1) for _ in range(400)]) == pytest.approx(0.01, rel=0.12)
+    assert power.seeds_of_average([student(0.0) for _ in range(400)]) < 0.002
+    assert power.seeds_of_average([{"a": rng.normal(0, 1, (1, 30))}]) == 0

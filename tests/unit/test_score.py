@@ -71,10 +71,20 @@ def test_counts_with_a_judge() -> None:
         "acc_judged": 4 / 9,  # the unparsed one is in neither side
         "acc": 4 / 9,
         "acc_finished": 3 / 7,  # of ten: two cut, one unparsed
+        "acc_low": 3 / 9,  # the one that is right and cut taken as wrong
+        "acc_high": 5 / 9,  # both cut ones taken as right
+        "share_truncated": 2 / 10,
+        "share_no_answer": 2 / 10,
         "acc_best_guess": 1.0,
         "mean_tokens": 560 / 10,
         "mean_tokens_correct": 210 / 4,
-        "mean_tokens_wrong": 350 / 6,
+        "tokens_correct_p25": 17.5,
+        "tokens_correct_p50": 50.0,
+        "tokens_correct_p75": 85.0,
+        "mean_tokens_wrong": 310 / 5,  # the unparsed one is neither
+        "tokens_wrong_p25": 50.0,
+        "tokens_wrong_p50": 60.0,
+        "tokens_wrong_p75": 70.0,
     }
 
 
@@ -86,21 +96,23 @@ def test_counts_without_a_judge() -> None:
     assert found["acc_finished"] == 1 / 8
 
 
+RIGHT = {"mean_tokens_correct", *(f"tokens_correct_{name}" for name in ("p25", "p50", "p75"))}
+WRONG = {"mean_tokens_wrong", *(f"tokens_wrong_{name}" for name in ("p25", "p50", "p75"))}
+ACCURACIES = {
+    *("acc_rule", "acc_judged", "acc", "acc_finished", "acc_low", "acc_high", "acc_best_guess"),
+    *("share_truncated", "share_no_answer", "mean_tokens"),
+}
+
+
 @pytest.mark.parametrize(
     ("kinds", "nulls"),
     [
-        (["right"], {"mean_tokens_wrong"}),
-        (["none"], {"mean_tokens_correct"}),
-        (["rejected"], {"mean_tokens_correct"}),
-        (["unparsed"], {"acc_judged", "acc", "acc_finished", "mean_tokens_correct"}),
-        (["none as cut"], {"acc_finished", "mean_tokens_correct"}),
-        (
-            [],
-            {
-                *("acc_rule", "acc_judged", "acc", "acc_finished", "acc_best_guess"),
-                *("mean_tokens", "mean_tokens_correct", "mean_tokens_wrong"),
-            },
-        ),
+        (["right"], WRONG),
+        (["none"], RIGHT),
+        (["rejected"], RIGHT),
+        (["unparsed"], {"acc_judged", "acc", "acc_finished", "acc_low", "acc_high"} | RIGHT | WRONG),
+        (["none as cut"], {"acc_finished"} | RIGHT),
+        ([], ACCURACIES | RIGHT | WRONG),
     ],
 )
 def test_what_cannot_be_had_is_null_and_nothing_else_is(kinds: list[str], nulls: set[str]) -> None:

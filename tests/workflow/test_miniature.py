@@ -68,6 +68,18 @@ def test_tables_and_figures(mini: Project) -> None:
         assert mini.result(f"figures/{name}").stat().st_size > 1000
 
 
+def test_tokens_and_cases(mini: Project) -> None:
+    summary = json.loads(mini.result("shift/full/mixed/0/easy/shift.json").read_text())
+    types = read_jsonl(mini.result("shift/full/mixed/0/easy/shift.jsonl"))
+    assert summary["n_answers"] == 6 and summary["n_tokens"] == sum(row["n"] for row in types) > 0
+    assert 0 < summary["n_shifted"] <= summary["n_tokens"]
+    samples = read_jsonl(mini.result("grade/full/mixed/0/easy/samples.jsonl"))[::2]
+    kept = summary["n_answers"] - summary["n_mismatched"]
+    assert summary["n_tokens"] <= sum(sample["n_tokens"] for sample in samples) and kept > 0
+    assert mini.result("figures/tokens.svg").stat().st_size > 1000
+    assert "of 12 problems of easy match" in mini.result("cases/cases.html").read_text()
+
+
 def test_verify_and_summary(mini: Project) -> None:
     verified = subprocess.run([GAPGRID, "verify", "mini"], cwd=mini.folder, capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stdout
@@ -81,6 +93,9 @@ def test_report(mini: Project) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     text = mini.result("report.html").read_text()
     assert "gap.svg" in text and "accuracy.svg" in text and "A gap." in text
+    assert '"trained on": "mixed, short"' in text and '"benchmarks": "easy, sampled"' in text, "labels"
+    assert "Training, answering, grading, intervals" in text and "12 problems" in text, "the methods text"
+    assert "tokens.svg" in text and "cases.html" in text
 
 
 def test_retrained_from_scratch_is_the_same(mini: Project, tmp_path: Path) -> None:
@@ -102,3 +117,27 @@ def test_student_from_a_local_folder(mini: Project, tmp_path: Path) -> None:
     done = project.snakemake()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert json.loads(project.result("score/mine/short/0/easy/score.json").read_text())["n"] == 12
+
+
+def test_adopting_a_checkpoint_touches_its_cell_alone_and_so_does_training_it_again(mini: Project, tmp_path: Path) -> None:
+    project = mini.copy(tmp_path / "project")
+    shutil.copytree(project.result("train/full/mixed/0/model"), project.path("published"))
+    file = project.path("config/mini/adopted.yaml")
+    file.write_text("full/short/0: {path: published}\n")
+    expected = {"train/full/short/0", "evaluate/full/short/0"}
+    expected |= {f"{stage}/full/short/0/{benchmark}" for stage in ("grade", "score") for benchmark in ("easy", "sampled")}
+
+    def of_cells(jobs: set[str]) -> set[str]:
+        return {job for job in jobs if job.count("/") >= 3 and not job.startswith("shift/")}
+
+    assert of_cells(project.jobs()) == expected
+    manifest = json.loads(project.result("train/full/short/0/manifest.json").read_text())
+    assert manifest["spec"]["adopt"] == {"path": "published"} and manifest["facts"]["adopted"] == "full"
+    scores = {
+        json.loads(project.result(f"score/full/{mix}/0/easy/score.json").read_text())["verdicts_sha256"] for mix in ("short", "mixed")
+    }
+    assert len(scores) == 1, "the same weights answer the same"
+    file.unlink()
+    assert of_cells(project.jobs()) == expected
+    again = project.result("train/full/short/0/manifest.json").read_bytes()
+    assert again == mini.result("train/full/short/0/manifest.json").read_bytes()

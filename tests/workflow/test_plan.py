@@ -53,6 +53,8 @@ def test_every_grid_plans_the_cells_of_its_experiments(grid: str, tmp_path: Path
     documents |= {name: yaml.safe_load((REPOSITORY / f"config/{grid}/{name}.yaml").read_text()) for name in ("benchmarks", "experiments")}
     cells = set()
     for entry in documents["experiments"].values():
+        if entry.get("awaits_data"):  # of no grid here are the data there
+            continue
         listed = {key: list(documents[key]) if entry[key] == "all" else entry[key] for key in ("models", "mixes", "benchmarks")}
         for model in listed["models"]:
             for mix in listed["mixes"]:

@@ -151,7 +151,9 @@ def comment_every_config_file(project: Project) -> None:
 
 def comment_all_code(project: Project) -> None:
     """A comment in every module and rule file but those that leaves take as input."""
-    leaf_code = {"table.py", "statistics.py", "gaps.py", "figure.py", "audit.py", "injections.py"}
+    leaf_code = {"audit.py", "injections.py", "figure.py", "drawing.py", "curves.py", "bars.py"}
+    leaf_code |= {"table.py", "statistics.py", "gaps.py", "estimating.py", "comparability.py", "published.py"}
+    leaf_code |= {"sheets.py", "typeset.py", "numerals.py"}
     for file in [*project.path("workflow/gapgrid").rglob("*.py"), *project.path("workflow/rules").glob("*.smk")]:
         if file.name not in leaf_code:
             file.write_text(file.read_text() + "\n# A comment.\n")
@@ -190,6 +192,7 @@ NEW_BENCHMARK = {"task": "story", "data": {"builtin": {"events": 3, "seed": 1}},
 MIDDLE_CELLS = [f"{cell}/middle" for cell in TRAINED]
 
 
+REFERENCE = "model,mix,benchmark,score,source\n"
 JUDGED_ANEW = {"judge"} | rescored(CELLS)
 SHOWN_ANEW = leaves("gap")
 TESTED_ANEW = of("selftest", "easy", "hard")
@@ -246,7 +249,7 @@ ROWS = [
     Row("mix size", set_key("mixes", "mixed", "size", value=20), of("mix", "mixed"), runs=REMIXED),
     Row("mix seed", set_key("mixes", "mixed", "seed", value=3), of("mix", "mixed"), runs=REMIXED),
     Row("a re-mix that comes out the same", set_key("mixes", "short", "seed", value=3), of("mix", "short")),
-    Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), of("figure", "gap")),
+    Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), leaves("gap")),
     # Benchmark keys.
     Row("generation cap", set_key("benchmarks", "hard", "max_tokens", value=60), CAP_OF_HARD),
     Row(
@@ -284,10 +287,32 @@ ROWS = [
         leaves("gap", "accuracy"),
     ),
     Row("plot kind", set_key("experiments", "gap", "plot", value="accuracy_by_mix"), of("figure", "gap")),
+    Row("plot kind, bars", set_key("experiments", "gap", "plot", value="bars"), of("figure", "gap")),
+    Row(
+        "plot kind, a weight",
+        several(set_key("experiments", "gap", "plot", value="by_weight"), set_key("experiments", "gap", "weight_of", value="long")),
+        of("figure", "gap"),
+    ),
+    Row(
+        "plot kind, partners of one size",
+        several(
+            set_key("experiments", "gap", "plot", value="pairs"),
+            set_key("experiments", "gap", "groups", value={"wide": ["large"], "thin": ["small"]}),
+            set_key("models", "large", "params_b", value=0.001),
+        ),
+        leaves("gap"),
+    ),
+    Row("confidence", set_key("grid", "statistics", "confidence", value=0.9), leaves("gap", "accuracy")),
     Row("contrast", set_key("experiments", "gap", "contrast", value=["short", "mixed"]), SHOWN_ANEW),
-    Row("caption", set_key("experiments", "gap", "caption", value="Another."), set()),
+    Row("caption", set_key("experiments", "gap", "caption", value="Another."), SHOWN_ANEW),
+    Row("what is compared", set_key("experiments", "gap", "varies", value=["mix", "recipe"]), SHOWN_ANEW),
+    Row("what is compared, the default written out", set_key("experiments", "gap", "varies", value=["mix"]), set()),
+    Row("a table's text without each benchmark", set_key("experiments", "gap", "by_benchmark", value=False), SHOWN_ANEW),
+    Row("a published number", append("config/stub/reference.csv", f"{REFERENCE}large,short,easy,50,Table 1\n"), SHOWN_ANEW),
+    Row("a published number of no cell of ours", append("config/stub/reference.csv", f"{REFERENCE}small,none,hard,50,Table 1\n"), set()),
     Row("student's place on the size axis", set_key("models", "large", "params_b", value=0.02), leaves("gap")),
     Row("hardware", set_key("hardware", "tiny", "mem_mb", value=999), set()),
+    Row("a tracker of training", set_key("grid", "report_to", value="tensorboard"), set()),
     Row("micro batch", set_key("hardware", "tiny", "micro_batch", value=2), set()),
     Row("hardware size of a student", set_key("models", "small", "size", value="big"), set()),
     # Something new: one entry in one file.
@@ -374,6 +399,7 @@ ROWS = [
     Row("a score deleted", delete("score/small/short/0/easy/score.json"), rescored(["small/short/0/easy"])),
     Row("samples deleted", delete("grade/large/mixed/0/hard/samples.jsonl"), regraded(["large/mixed/0/hard"])),
     Row("a figure deleted", delete("figures/gap.svg"), of("figure", "gap")),
+    Row("a figure's points deleted", delete("figures/gap.csv"), of("figure", "gap")),
     Row("a student deleted to make room", delete("train/large/mixed/0/model"), set()),
 ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gapgrid import allotment, manifest
 from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import InputError, atomic, canonical, read_jsonl, remove, sha256_file, sha256_text, write_jsonl
+from gapgrid.records import InputError, atomic, canonical, read_json, read_jsonl, remove, sha256_file, sha256_text, write_json, write_jsonl
 
 
 def pretrain(args: Namespace, digest: str, metrics: Path) -> dict[str, Any]:
@@ -25,8 +25,11 @@ def pretrain(args: Namespace, digest: str, metrics: Path) -> dict[str, Any]:
     return trainer.fine_tune(scratch / "untrained", rows, spec, args.model, metrics, scratch, args.micro_batch)
 
 
-def link(folder: Path, out: Path) -> None:
-    """Make `out` a folder of links to a model's files. Raises `InputError` unless it is a model."""
+def link(folder: Path, out: Path, eos: str | None = None) -> None:
+    """Make `out` a folder of links to a model's files, whose answers end with the token `eos` if it is given.
+
+    Raises `InputError` unless it is a model, and for an `eos` that its tokenizer does not have.
+    """
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no config.json; a student needs config.json, weights and a tokenizer")
     if not any(folder.glob("*.safetensors")):
@@ -36,6 +39,32 @@ def link(folder: Path, out: Path) -> None:
         for file in sorted(folder.iterdir()):
             if file.is_file():
                 (side / file.name).symlink_to(file.resolve())
+        if eos is not None:
+            _end_with(side, eos)
+
+
+def _end_with(folder: Path, eos: str) -> None:
+    """Name `eos` as the end-of-text token: a base student's tokenizer names another than its chat template writes."""
+    file = folder / "tokenizer.json"
+    added = read_json(file)["added_tokens"] if file.is_file() else []
+    known = {token["content"]: token["id"] for token in added if token.get("special")}
+    if eos not in known:
+        raise InputError(f"{file.resolve()}: has no special token '{eos}' (eos in models.yaml); it has {', '.join(known) or 'none'}")
+    config = folder / "config.json"
+    generation = folder / "generation_config.json"
+    former = read_json(generation if generation.is_file() else config).get("eos_token_id")
+    ends = [known[eos], *([one for one in (former if isinstance(former, list) else [former]) if one not in (None, known[eos])])]
+    for name, key, value in (
+        ("tokenizer_config.json", "eos_token", eos),
+        ("special_tokens_map.json", "eos_token", eos),
+        (generation.name, "eos_token_id", ends),
+        (config.name, "eos_token_id", known[eos]),
+    ):
+        file = folder / name
+        settings = read_json(file) if file.is_file() else {}
+        if settings or name != "special_tokens_map.json":
+            file.unlink(missing_ok=True)  # the link, not what it leads to
+            write_json(file, {**settings, key: value})
 
 
 def work(args: Namespace) -> None:
@@ -51,7 +80,7 @@ def work(args: Namespace) -> None:
         facts = pretrain(args, sha256_text(canonical([spec, inputs]))[:16], metrics)
     else:
         folder = Path(spec["path"]) if spec["kind"] == "path" else _snapshot(spec)
-        link(folder, args.model)
+        link(folder, args.model, spec.get("eos"))
         write_jsonl(metrics, [])
     manifest.write(args.manifest, "base", spec, inputs, [args.model.name], spec.get("engine"), facts)
     remove(args.manifest.parent / "scratch")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gapgrid import config, manifest
+from gapgrid import config, manifest, poweroptions
 from gapgrid.grid import Grid
 from gapgrid.records import InputError, read_json
 
@@ -29,6 +29,58 @@ def verify(args: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
+def status(args: argparse.Namespace) -> int:
+    """Say of every result whether it is fresh, stale and why, running, failed or missing; nothing is started."""
+    from rich.console import Console
+
+    from gapgrid import statusview
+
+    grid = config.load(args.grid, _overrides(args))
+    statuses = statusview.status_of(grid, args.results / args.grid)
+    if args.json:
+        print(statusview.as_json(grid, statuses))
+    else:
+        statusview.show(grid, statuses, Console(width=None if sys.stdout.isatty() else 100))
+    return 0
+
+
+def page(args: argparse.Namespace) -> int:
+    """Write the grid page, results/GRID/grid.html: a heat map of scores and states, a card for every cell; opens without a server."""
+    from gapgrid import gridpage, statusview
+
+    grid = config.load(args.grid, _overrides(args))
+    results = args.results / args.grid
+    written = gridpage.write(grid, results, statusview.status_of(grid, results))
+    print(f"{written}")
+    return 0
+
+
+def tables(args: argparse.Namespace) -> int:
+    """Write every experiment's tables from the cells that are there; the rest is shown as missing.
+
+    CSV, Markdown and LaTeX, by the same functions as the workflow's own tables in results/GRID/tables, which stay as they are.
+    """
+    from gapgrid import preview
+
+    grid = config.load(args.grid, _overrides(args))
+    out = args.out or args.results / args.grid / "preview"
+    for line in preview.write_tables(grid, args.results / args.grid, out):
+        print(line)
+    print(f"written to {out}/")
+    return 0
+
+
+def figures(args: argparse.Namespace) -> int:
+    """Draw every experiment's figure from what `gapgrid tables` wrote; what is not built is left out and named."""
+    from gapgrid import sketch
+
+    results = args.results / args.grid
+    tables_of = args.tables or results / "preview"
+    for line in sketch.draw_figures(config.load(args.grid, _overrides(args)), results, tables_of, args.out or tables_of / "figures"):
+        print(line)
+    return 0
+
+
 def summary(args: argparse.Namespace) -> int:
     """Print every experiment's averages as a table: students x mixes, and the gap with its interval."""
     from rich.console import Console
@@ -43,7 +95,7 @@ def summary(args: argparse.Namespace) -> int:
             console.print(f"{name}: not built yet")
             continue
         with open(file, encoding="utf-8", newline="") as rows:
-            averages = [row for row in csv.DictReader(rows) if row["benchmark"] == "average"]
+            averages = [row for row in csv.DictReader(rows) if row["benchmark"] == "average" and row["quantity"] in SUMMED_UP]
         table = Table(title=f"{name}: {experiment['caption']}", title_justify="left")
         columns = _columns(averages, list(grid["mixes"]) if experiment["mixes"] == "all" else experiment["mixes"])
         table.add_column("student")
@@ -61,7 +113,23 @@ def summary(args: argparse.Namespace) -> int:
             console.print(f"best constant guess {share:.1f} %; {seeds} training seed(s), {questions} questions")
     for line in _judge_lines(results / "judge" / "round.json"):
         print(line)
-    print(f"results: {results}/  figures: {results}/figures/  report: {results}/report.html")
+    print(f"results: {results}/  figures: {results}/figures/  report: {results}/report.html  grid: {results}/grid.html")
+    return 0
+
+
+def power(args: argparse.Namespace) -> int:
+    """Plan how many repeats, training seeds and questions a gap needs to be seen; from the grid's own scores, or a declared flip rate.
+
+    Prints, for the mean over benchmarks or one of them, the power of the present plan, the least of each that suffices, and what
+    each doubling buys.
+    """
+    from rich.console import Console
+
+    from gapgrid import planner
+
+    grid = config.load(args.grid, _overrides(args))
+    wanted = planner.Wanted(**{key: getattr(args, key) for key in planner.Wanted._fields})
+    planner.run(grid, args.results / args.grid, wanted, Console(width=None if sys.stdout.isatty() else 100))
     return 0
 
 
@@ -154,6 +222,7 @@ def _judge_lines(stamp: Path) -> Iterator[str]:
 
 
 Column = tuple[str, str, str]
+SUMMED_UP = ("accuracy", "gap", "best_guess")  # a table holds more
 
 
 def _column(row: dict[str, str]) -> Column:
@@ -200,11 +269,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gapgrid", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _command(commands, "verify", verify)
+    _command(commands, "status", status).add_argument("--json", action="store_true", help="for machines")
+    _command(commands, "page", page)
     _command(commands, "summary", summary)
+    _command(commands, "tables", tables).add_argument("--out", type=Path, help="folder to write to (default RESULTS/GRID/preview)")
     _command(commands, "export", export).add_argument("--out", type=Path, required=True, help="folder to write to")
     of_judges = _command(commands, "judges", judges)
     of_judges.add_argument("--compare", nargs=2, metavar="JUDGE", help="two digests: print the pairs on which they disagree, as JSON lines")
     of_judges.add_argument("--forget-unparsed", metavar="JUDGE", help="a digest: have its unparsed pairs judged again by the next run")
+    draws = _command(commands, "figures", figures)
+    draws.add_argument("--tables", type=Path, help="folder of tables (default RESULTS/GRID/preview)")
+    draws.add_argument("--out", type=Path, help="folder to write to (default its folder figures)")
+    poweroptions.add(_command(commands, "power", power))
     resumes = commands.add_parser("resume", help="Go on after a SLURM controller that died hard", description=resume.__doc__)
     resumes.add_argument("--cancel", action="store_true", help="cancel its jobs instead of waiting for them")
     resumes.set_defaults(work=resume)

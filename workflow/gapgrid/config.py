@@ -12,13 +12,15 @@ from typing import Any
 import jsonschema
 import yaml
 
-from gapgrid.crosschecks import check_cards, check_disk, cross_problems, did_you_mean, engine_problems, unpinned
+from gapgrid import reference
+from gapgrid.crosschecks import awaited, check_cards, check_disk, cross_problems, did_you_mean, engine_problems, unpinned
 from gapgrid.grid import Grid
 from gapgrid.records import InputError, fail_if
 
 SECTIONS = ("models", "recipes", "sources", "mixes", "benchmarks", "experiments", "hardware")
 FILES = ("grid", "judge", *SECTIONS)
 OPTIONAL = ("adopted",)
+REFERENCE = "reference.csv"
 __all__ = ["check_cards", "check_disk", "load", "locked_versions", "warnings"]
 OVERRIDABLE = ("seeds",)
 CHOOSING = ("grid", "results")  # keys of --config that say which grid, and where its results are
@@ -56,7 +58,10 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
     settings["seeds"] = [int(seed) for seed in settings["seeds"]]  # YAML's 1.0 is an integer to the schema
     documents["judge"] = judge_settings(folder, documents["judge"])
     grid: Grid = {"name": name, "folder": folder.as_posix(), **settings, **documents}
-    fail_if(sorted(set(cross_problems(grid))))
+    grid["awaited"] = awaited(grid)
+    grid["experiments"] = {name: entry for name, entry in grid["experiments"].items() if name not in grid["awaited"]}
+    grid["reference"] = reference.read(folder / REFERENCE)
+    fail_if(sorted({*cross_problems(grid), *reference.problems(grid, grid["reference"], folder / REFERENCE)}))
     grid["versions"] = locked_versions(REPOSITORY / "envs" / f"{grid['environment']}.txt")
     fail_if(list(engine_problems(grid)))
     return grid
@@ -64,7 +69,10 @@ def load(name: str, overrides: dict[str, Any] | None = None, root: Path = Path("
 
 def warnings(grid: Grid) -> list[str]:
     """What is not wrong with a grid but should be known before it is built."""
-    return unpinned(grid)
+    waiting = [
+        f"experiments.yaml: {name} is left out until its data are there: {', '.join(files)}" for name, files in grid["awaited"].items()
+    ]
+    return [*unpinned(grid), *waiting]
 
 
 def judge_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:

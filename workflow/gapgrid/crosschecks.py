@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gapgrid.closeups import closeup_problems
 from gapgrid.grid import UNTOUCHED, Grid, TrainingCell, all_cells, benchmarks_of
+from gapgrid.plotchecks import plot_problems
 from gapgrid.records import InputError, fail_if
 
 
@@ -26,6 +28,7 @@ def cross_problems(grid: Grid) -> Iterator[str]:
     yield from _mix_problems(grid)
     yield from _benchmark_problems(grid)
     yield from _experiment_problems(grid)
+    yield from closeup_problems(grid)
     yield from _adopted_problems(grid)
 
 
@@ -94,6 +97,8 @@ def _model_problems(grid: Grid) -> Iterator[str]:
             yield from _unknown(grid, f"{where}.pretrain", entry["pretrain"], "recipes")
         if "corpus" in entry:
             yield from _unknown(grid, f"{where}.corpus", entry["corpus"], "sources")
+        if entry["kind"] == "tiny" and "eos" in entry:
+            yield f"{where}: key 'eos' goes with kind hub or path, found kind tiny"
         shape = entry.get("architecture")
         if shape and shape["hidden_size"] % (2 * shape["heads"]):
             yield f"{where}.architecture: hidden_size {shape['hidden_size']}, expected a multiple of twice heads ({2 * shape['heads']})"
@@ -101,11 +106,29 @@ def _model_problems(grid: Grid) -> Iterator[str]:
             yield f"{where}.path: {entry['path']} holds no config.json"
 
 
+def awaited(grid: Grid) -> dict[str, list[str]]:
+    """Experiments with `awaits_data` of which a file is not there yet, each with the files that are missing."""
+    found: dict[str, list[str]] = {}
+    for name, entry in grid["experiments"].items():
+        if entry.get("awaits_data"):
+            missing = sorted({path for mix in entry["mixes"] if mix in grid["mixes"] for path in _missing_files(grid, mix)})
+            found |= {name: missing} if missing else {}
+    return found
+
+
+def _missing_files(grid: Grid, mix: str) -> Iterator[str]:
+    for source in grid["mixes"][mix]["parts"]:
+        path = grid["sources"].get(source, {}).get("path")
+        if path is not None and not Path(path).is_file():
+            yield path
+
+
 def _source_problems(grid: Grid) -> Iterator[str]:
+    waited_for = {path for files in grid["awaited"].values() for path in files}
     for name, entry in grid["sources"].items():
         where = _at(grid, "sources", name)
         yield from _exactly_one(where, entry, ("builtin", "hub", "path"))
-        if "path" in entry and not Path(entry["path"]).is_file():
+        if "path" in entry and not Path(entry["path"]).is_file() and entry["path"] not in waited_for:
             yield f"{where}.path: {entry['path']} does not exist"
 
 
@@ -157,8 +180,7 @@ def _experiment_problems(grid: Grid) -> Iterator[str]:
                 yield f"{where}.contrast: '{mix}' is not among the experiment's mixes ({', '.join(mixes)})"
         if len(set(entry.get("contrast", (0, 1)))) == 1:
             yield f"{where}.contrast: '{entry['contrast'][0]}' twice, expected two different mixes"
-        if entry["plot"] == "gap_by_size" and "contrast" not in entry:
-            yield f"{where}: key 'contrast' is missing; plot gap_by_size needs it"
+        yield from plot_problems(grid, where, entry)
 
 
 def check_cards(grid: Grid, offered: int) -> None:

@@ -1,150 +1,93 @@
-"""Stage `figure`: one experiment's figure from its table of estimates, as PDF and SVG.
+"""Stage `figure`: one experiment's figure from its table of estimates, as PDF and SVG, with its drawn points and its caption.
 
-Readable in grey and by the colour-blind: lines differ in marker and dash too. The same table gives the same bytes.
+Where the table's notes list anything besides the contrast that differs between the cells, the figure is stamped with it.
 """
 
+import textwrap
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-
-from gapgrid import manifest
-from gapgrid.command import run_stage, stage_parser
-from gapgrid.records import atomic, sha256_file
-
-mpl.use("Agg")
-
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with every common colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "gapgrid",
-    "svg.fonttype": "path",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
+from gapgrid import bars, curves, drawing, manifest
+from gapgrid.command import run_stage, stage_parser
+from gapgrid.drawing import Drawn
+from gapgrid.records import InputError, atomic, read_json, sha256_file, write_text
+
+Spec = dict[str, Any]
+PLOTS: dict[str, Callable[[pd.DataFrame, Spec], Drawn]] = {
+    "gap_by_size": curves.gap_by_size,
+    "accuracy_by_mix": curves.accuracy_by_mix,
+    "by_weight": curves.by_weight,
+    "bars": bars.bars,
+    "pairs": bars.pairs,
 }
-Shown = dict[str, list[list[str]]]
+LEGEND_TITLES = {"gap_by_size": "benchmark", "accuracy_by_mix": "trained on", "by_weight": "student"}
+NOTES = ("caption", "protocol", "differs", "between_students", "n_missing")
+STAMP = "not only the mix differs: "
 
 
-def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each family of students, side by side on one scale; panels of a grid with one family have no title."""
-    families = list(dict.fromkeys(rows.sort_values("params_b")["family"]))
-    width = 6.4 if len(families) == 1 else 4.6 * len(families)
-    figure, axes = plt.subplots(1, len(families), figsize=(width, 4.2), sharey=True, squeeze=False)
-    panels = dict(zip(families, axes[0], strict=True))
-    if len(families) > 1:
-        for family, panel in panels.items():
-            panel.set_title(family)
-    return figure, panels
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes of an experiment's table; an `InputError` names the keys that are missing."""
+    notes = read_json(path)
+    missing = [key for key in NOTES if not isinstance(notes, dict) or key not in notes]
+    if missing:
+        raise InputError(f"{path}: no key {', '.join(missing)}; expected the notes that stage table writes")
+    return notes
 
 
-def _line(axes: Axes, rows: pd.DataFrame, index: int, label: str, strong: bool = False) -> None:
-    rows = rows.sort_values("params_b")
-    percent = rows[["estimate", "low", "high"]] * 100
-    errors = [(percent["estimate"] - percent["low"]).clip(lower=0), (percent["high"] - percent["estimate"]).clip(lower=0)]
-    axes.errorbar(
-        rows["params_b"] * 1e9 * (1 + 0.03 * index),  # side by side, so that no interval hides another
-        percent["estimate"],
-        yerr=errors,
-        label=label,
-        color="black" if strong else COLOURS[index % len(COLOURS)],
-        marker=MARKERS[index % len(MARKERS)],
-        linestyle="-" if strong else DASHES[index % len(DASHES)],
-        capsize=3,
-        linewidth=2.6 if strong else 1.6,
-        markersize=5,
-    )
+def draw(estimates: pd.DataFrame, spec: Spec, notes: dict[str, Any]) -> tuple[Figure, pd.DataFrame, list[str]]:
+    """The finished figure, its points, and the lines of text above it."""
+    drawn = PLOTS[spec["plot"]](estimates, spec)
+    plot, lines = spec["plot"], drawing.counts(drawn.points, spec["confidence"], drawn.missing)
+    if plot == "pairs":
+        handles = bars.legend_of_pairs(spec, drawn.points)
+    elif plot == "bars":
+        handles = [handle for handle in curves.legend_of(drawn.figure) if handle.get_label() == curves.GUESS]
+    else:
+        handles = curves.legend_of(drawn.figure)
+    stamp = STAMP + "; ".join(notes["differs"]) if notes["differs"] else None
+    drawing.finish(drawn.figure, lines, stamp, handles, LEGEND_TITLES.get(plot))
+    return drawn.figure, drawn.points, lines
 
 
-def _size_axis(axes: Axes, rows: pd.DataFrame, labels: dict[str, str]) -> None:
-    sizes = rows.drop_duplicates("model").sort_values("params_b")
-    axes.set_xscale("log")
-    axes.set_xticks(sizes["params_b"] * 1e9, [labels[model] for model in sizes["model"]])
-    axes.set_xticks([], minor=True)
-    axes.margins(x=0.08)
-    axes.set_xlabel("student size (parameters, log scale)")
-
-
-def gap_by_size(estimates: pd.DataFrame, shown: Shown, contrast: list[str]) -> Figure:
-    """The contrast's gap against student size: one line a benchmark, and their average."""
-    gaps = estimates[estimates["quantity"] == "gap"]
-    figure, panels = _panels(gaps)
-    for family, axes in panels.items():
-        rows = gaps[gaps["family"] == family]
-        axes.axhline(0, color="0.3", linewidth=1)
-        open_ones = rows[(rows["benchmark"] == "average") & (rows["settled"] != True)]  # noqa: E712 - read from a CSV file, may be empty
-        for index, size in enumerate(open_ones["params_b"]):
-            axes.axvspan(size * 1e9 / 1.25, size * 1e9 * 1.25, color="0.9", zorder=0, label=OPEN if index == 0 else None)
-        for index, (benchmark, label) in enumerate(shown["benchmarks"]):
-            _line(axes, rows[rows["benchmark"] == benchmark], index, label)
-        _line(axes, rows[rows["benchmark"] == "average"], len(shown["benchmarks"]), "average", strong=True)
-        _size_axis(axes, rows, dict(shown["models"]))
-    mixes = dict(shown["mixes"])
-    first, last = figure.axes[0], figure.axes[-1]
-    first.set_ylabel(f"{mixes[contrast[0]]} − {mixes[contrast[1]]} (percentage points)")
-    last.legend(title="benchmark")
-    figure.suptitle(_counts(gaps), fontsize=9, color="0.3")
-    return figure
-
-
-def accuracy_by_mix(estimates: pd.DataFrame, shown: Shown, contrast: list[str] | None) -> Figure:
-    """Average accuracy against student size, one line a mix, with the best constant guess."""
-    averages = estimates[(estimates["quantity"] == "accuracy") & (estimates["benchmark"] == "average")]
-    guess = estimates[(estimates["quantity"] == "best_guess") & (estimates["benchmark"] == "average")]["estimate"].iloc[0]
-    figure, panels = _panels(averages)
-    for family, axes in panels.items():
-        rows = averages[averages["family"] == family]
-        for index, (mix, label) in enumerate(shown["mixes"]):
-            _line(axes, rows[rows["mix"] == mix], index, label)
-        axes.axhline(100 * guess, color="0.3", linewidth=1, linestyle=(0, (2, 2)), label="best constant guess")
-        axes.set_ylim(0, 102)
-        _size_axis(axes, rows, dict(shown["models"]))
-    first, last = figure.axes[0], figure.axes[-1]
-    first.set_ylabel("accuracy, mean of benchmarks (%)")
-    last.legend(title="trained on")
-    figure.suptitle(_counts(averages), fontsize=9, color="0.3")
-    return figure
-
-
-def _counts(rows: pd.DataFrame) -> str:
-    questions = int(rows[rows["benchmark"] == "average"]["n_questions"].max())
-    seeds = int(rows["n_seeds"].max())
-    return f"n = {questions} questions, {seeds} training seed{'s' if seeds > 1 else ''}, bars: bootstrap interval"
-
-
-OPEN = "sign of the average not settled"
-PLOTS = {"gap_by_size": gap_by_size, "accuracy_by_mix": accuracy_by_mix}
+def caption(notes: dict[str, Any], lines: list[str], points: str) -> str:
+    """The text that goes with a figure: what it shows, under which protocol, and what is not alike in it."""
+    parts = [[notes["caption"]], lines]
+    for title, key in (("Not only the mix differs", "differs"), ("Between students", "between_students"), ("Protocol", "protocol")):
+        if notes[key]:
+            parts.append([f"{title}:", *(f"- {line}" for line in notes[key])])
+    parts.append([f"Drawn points: {points}"])
+    wrapped = [[textwrap.fill(line, 100, subsequent_indent="  ", break_long_words=False) for line in part] for part in parts if part]
+    return "\n\n".join("\n".join(part) for part in wrapped) + "\n"
 
 
 def work(args: Namespace) -> None:
-    """Draw, save both files and the manifest."""
-    spec: dict[str, Any] = args.spec
+    """Draw; save both pictures, points, caption and the manifest."""
+    spec: Spec = args.spec
     estimates = pd.read_csv(args.estimates, keep_default_na=False, na_values=[""])
-    with plt.rc_context(STYLE):
-        figure = PLOTS[spec["plot"]](estimates, spec["shown"], spec["contrast"])
+    notes = read_notes(args.notes)
+    with plt.rc_context(drawing.STYLE):
+        figure, points, lines = draw(estimates, spec, notes)
         for path, metadata in ((args.pdf, {"CreationDate": None}), (args.svg, {"Date": None})):
             with atomic(path) as side:
                 figure.savefig(side, format=path.suffix[1:], metadata=metadata)
         plt.close(figure)
-    manifest.write(args.manifest, "figure", spec, {"estimates": sha256_file(args.estimates)}, [args.pdf.name, args.svg.name])
+    write_text(args.points, points.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    write_text(args.caption, caption(notes, lines, args.points.name))
+    names = [path.name for path in (args.pdf, args.svg, args.points, args.caption)]
+    inputs = {"estimates": sha256_file(args.estimates), "notes": sha256_file(args.notes)}
+    manifest.write(args.manifest, "figure", spec, inputs, names)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m gapgrid.figure --spec … ESTIMATES PDF SVG MANIFEST`."""
+    """`python -m gapgrid.figure --spec … ESTIMATES NOTES PDF SVG POINTS CAPTION MANIFEST`."""
     parser = stage_parser("figure", __doc__)
-    for name in ("estimates", "pdf", "svg", "manifest"):
+    for name in ("estimates", "notes", "pdf", "svg", "points", "caption", "manifest"):
         parser.add_argument(name, type=Path)
     return run_stage(parser, work, argv)
 

@@ -26,10 +26,13 @@ VERSIONS = {
     "selftest": 1,
     "grade": 3,
     "judge": 3,
-    "score": 2,
+    "score": 3,
     "audit": 1,
-    "table": 2,
-    "figure": 1,
+    "table": 3,
+    "figure": 2,
+    "shift": 1,
+    "shift_figure": 1,
+    "case": 1,
 }
 
 UNTOUCHED = "none"
@@ -58,6 +61,7 @@ ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "trainer": ("torch", "transformers"),
     "hf": ("lm_eval", "torch", "transformers"),
     "vllm": ("lm_eval", "torch", "transformers", "vllm"),
+    "ranks": ("lm_eval", "torch", "transformers"),
     "stub": (),
 }
 JUDGE_PACKAGES: dict[str, tuple[str, ...]] = {
@@ -105,7 +109,8 @@ _UNSET = object()
 # ---- which cells exist ----
 
 
-def _named(listed: str | list[str], everything: Iterable[str]) -> list[str]:
+def named(listed: str | list[str], everything: Iterable[str]) -> list[str]:
+    """The names that an experiment lists, in its order; `all` is all of them in the order of their file."""
     return list(everything) if listed == "all" else list(listed)
 
 
@@ -119,10 +124,10 @@ def experiment_cells(grid: Grid, experiment: str) -> list[Cell]:
     entry = grid["experiments"][experiment]
     cells = {
         Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
-        for model in _named(entry["models"], grid["models"])
-        for mix in _named(entry["mixes"], grid["mixes"])
+        for model in named(entry["models"], grid["models"])
+        for mix in named(entry["mixes"], grid["mixes"])
         for seed in grid["seeds"]
-        for benchmark in _named(entry["benchmarks"], grid["benchmarks"])
+        for benchmark in named(entry["benchmarks"], grid["benchmarks"])
     }
     return sorted(cells)
 
@@ -143,7 +148,8 @@ def benchmarks_of(cells: Iterable[Cell]) -> dict[TrainingCell, list[str]]:
 # ---- what fixes each stage's result ----
 
 
-def _engine(grid: Grid, name: str, packages: dict[str, tuple[str, ...]] = ENGINE_PACKAGES) -> dict[str, str]:
+def engine(grid: Grid, name: str, packages: dict[str, tuple[str, ...]] = ENGINE_PACKAGES) -> dict[str, str]:
+    """An engine's name and the locked versions of what it computes with."""
     versions = grid["versions"]
     return {"name": name, **{package: versions[package] for package in packages[name] if package in versions}}
 
@@ -193,7 +199,7 @@ def base_spec(grid: Grid, model: str, seed: int) -> str:
     """Of one student before training."""
     entry = grid["models"][model]
     if entry["kind"] != "tiny":
-        return spec("base", **{key: entry[key] for key in ("kind", "hub", "revision", "path") if key in entry})
+        return spec("base", **{key: entry[key] for key in ("kind", "hub", "revision", "path", "eos") if key in entry})
     return spec(
         "base",
         kind="tiny",
@@ -201,7 +207,7 @@ def base_spec(grid: Grid, model: str, seed: int) -> str:
         architecture=entry["architecture"],
         recipe=_recipe(grid, entry["pretrain"]),
         seed=seed,
-        engine=_engine(grid, grid["engine"]["train"]),
+        engine=engine(grid, grid["engine"]["train"]),
     )
 
 
@@ -218,7 +224,7 @@ def train_spec(grid: Grid, model: str, mix: str, seed: int) -> str:
         "train",
         recipe=_recipe(grid, grid["models"][model]["recipe"]),
         seed=seed,
-        engine=_engine(grid, grid["engine"]["train"]),
+        engine=engine(grid, grid["engine"]["train"]),
     )
 
 
@@ -231,12 +237,12 @@ def problems_spec(grid: Grid, benchmark: str) -> str:
 def request_spec(grid: Grid, benchmark: str) -> str:
     """Of how a student is asked one benchmark, and by which engine."""
     entry = off_default("benchmark", grid["benchmarks"][benchmark], "data", "rows", "columns", "grader")
-    return spec("request", evaluate=VERSIONS["evaluate"], engine=_engine(grid, grid["engine"]["evaluate"]), **entry)
+    return spec("request", evaluate=VERSIONS["evaluate"], engine=engine(grid, grid["engine"]["evaluate"]), **entry)
 
 
 def evaluate_spec(grid: Grid) -> str:
     """Of the engine that answers. What it is asked comes in as request files: a benchmark less asks for no job."""
-    return spec("evaluate", engine=_engine(grid, grid["engine"]["evaluate"]))
+    return spec("evaluate", engine=engine(grid, grid["engine"]["evaluate"]))
 
 
 def grade_spec(grid: Grid, benchmark: str) -> str:
@@ -255,7 +261,7 @@ def judge_identity(grid: Grid) -> dict[str, Any]:
     if judge["backend"] == "none":
         return {"engine": {"name": "none"}}
     entry = off_default("judge", judge, "base_url", "size", "backend", "policy", "prompt")
-    return {"engine": _engine(grid, judge["backend"], JUDGE_PACKAGES), "version": VERSIONS["judge"], **entry}
+    return {"engine": engine(grid, judge["backend"], JUDGE_PACKAGES), "version": VERSIONS["judge"], **entry}
 
 
 def _judged(grid: Grid) -> dict[str, Any]:
@@ -279,28 +285,35 @@ def audit_spec(grid: Grid) -> str:
     return spec("audit", cells=all_cells(grid))
 
 
-def table_spec(grid: Grid, experiment: str) -> str:
-    """Of one experiment's table: its list of cells, so that one cell less re-runs it."""
-    entry = grid["experiments"][experiment]
-    return spec(
-        "table",
-        cells=experiment_cells(grid, experiment),
-        contrast=entry.get("contrast"),
-        statistics=grid["statistics"],
-        models={
-            model: {key: grid["models"][model][key] for key in ("family", "params_b")} for model in _named(entry["models"], grid["models"])
-        },
-    )
-
-
 def figure_spec(grid: Grid, experiment: str) -> str:
     """Of one experiment's figure: its kind, and the names shown in the order given."""
     entry = grid["experiments"][experiment]
     shown = {
-        kind: [[name, _label(grid, kind, name)] for name in _named(entry[kind], grid[kind])] for kind in ("models", "mixes", "benchmarks")
+        kind: [[name, label(grid, kind, name)] for name in named(entry[kind], grid[kind])] for kind in ("models", "mixes", "benchmarks")
     }
-    return spec("figure", plot=entry["plot"], shown=shown, contrast=entry.get("contrast"))
+    extra: dict[str, Any] = {}
+    if "groups" in entry:
+        extra["groups"] = _groups(entry["groups"], [name for name, _ in shown["models"]])
+    if "weight_of" in entry:
+        extra["weights"] = _weights(grid, entry)
+    confidence = grid["statistics"]["confidence"]
+    return spec("figure", plot=entry["plot"], shown=shown, contrast=entry.get("contrast"), confidence=confidence, **extra)
 
 
-def _label(grid: Grid, kind: str, name: str) -> str:
+def _groups(groups: dict[str, list[str]], models: list[str]) -> list[list[Any]]:
+    """Groups of partners in the order in which the experiment names their students."""
+    return [[name, groups[name]] for name in sorted(groups, key=lambda name: models.index(groups[name][0]))]
+
+
+def _weights(grid: Grid, entry: dict[str, Any]) -> dict[str, Any]:
+    """By mix, the weight of one source; what the source is called is what the mix of it alone is called."""
+    source, mixes = entry["weight_of"], [name for name in named(entry["mixes"], grid["mixes"]) if name != UNTOUCHED]
+    of = {name: float(grid["mixes"][name]["parts"].get(source, 0.0)) for name in mixes}
+    alone = [label(grid, "mixes", name) for name in mixes if of[name] == 1.0]
+    counted = [grid["mixes"][name].get("by", "rows") for name in mixes if 0 < of[name] < 1]
+    return {"source": alone[0] if alone else source, "of": of, "by": (counted or ["rows"])[0]}
+
+
+def label(grid: Grid, kind: str, name: str) -> str:
+    """How a student, mix or benchmark is called in tables and figures."""
     return "untouched" if name == UNTOUCHED else grid[kind][name].get("label", name)

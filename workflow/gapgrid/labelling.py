@@ -177,7 +177,10 @@ def sheet(console: "Console", rows: list[Row], file: Path, ask: Callable[[str], 
             at = _next(rows, done, at + 1)
     labelled = sum(pair_of(row) in done for row in rows)
     console.print(
-        f"{labelled} of {len(rows)} labelled; report with: gapgrid audit report GRID --labels {file}", markup=False, highlight=False
+        f"{labelled} of {len(rows)} labelled; report with: gapgrid audit report GRID --labels {file}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     return labelled
 

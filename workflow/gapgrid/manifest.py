@@ -1,5 +1,7 @@
 """The last file a stage writes: what it made, from what, under which spec. It exists only if the stage finished."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,32 @@ def mismatches(path: str | Path) -> list[str]:
         elif (found := sha256_file(file)) != entry["sha256"]:
             problems.append(f"{file}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…")
     return problems
+
+
+def changes(made: Mapping, now: Mapping) -> list[str]:
+    """What differs between two specs, by key: `recipe.learning_rate 1e-05 → 2e-05`."""
+    old, new = dict(_flat(made)), dict(_flat(now))
+    keys = sorted(old.keys() | new.keys(), key=lambda key: (key != "version", key))
+    return [_change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _change(key: str, old: Any, new: Any) -> str:
+    if key == "version":
+        return f"built by version {old} of the stage, now {new}"
+    if isinstance(old, list) and isinstance(new, list):
+        lost, won = (sum(item not in other for item in one) for one, other in ((old, new), (new, old)))
+        return f"{key}: {won} more, {lost} less" if lost or won else f"{key}: in another order"
+    return f"{key} {_short(old)} → {_short(new)}"
+
+
+def _flat(value: Mapping, before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            yield from _flat(inner, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", inner
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

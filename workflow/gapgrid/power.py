@@ -8,17 +8,14 @@ Repeats wear down only `answers`, seeds all but `questions`, questions all but `
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
 from gapgrid.statistics import Outcomes
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MOST_REPEATS, MOST_SEEDS, MOST_QUESTIONS = 64, 64, 1_000_000
 N_NODES = 60  # of each numerical integral
@@ -102,6 +99,35 @@ def _components(first: Outcomes, second: Outcomes, repeats: int) -> Components:
     noise = float(np.sum(residual**2)) / ((n_seeds - 1) * (n - 1))
     seeds = max(float(by_seed.var(ddof=1)) - noise / n, 0.0)
     return Components(max(between - noise / n_seeds, 0.0), answers, max(noise - answers / repeats, 0.0), seeds)
+
+
+def of_average(parts: Mapping[str, Components], questions: Mapping[str, int], seeds: float) -> Components:
+    """Components of the plain mean over benchmarks, for one question of all of them together; `seeds` is the mean's own.
+
+    A design's questions are then their sum; more of them are more of each benchmark in proportion.
+    """
+    weights = {name: sum(questions.values()) / (questions[name] * len(parts) ** 2) for name in parts}
+    between, answers, interaction = (sum(weights[name] * one[i] for name, one in parts.items()) for i in range(3))
+    return Components(between, answers, interaction, seeds, all(one.is_split for one in parts.values()))
+
+
+def seeds_of_average(gaps: Sequence[Mapping[str, Outcomes]]) -> float:
+    """Variance between training seeds of the gap averaged over benchmarks, a mapping of (seeds x questions) gaps a student.
+
+    The noise of the seeds' means is taken off, as in `from_grid`; students with one seed tell nothing, and without any it is 0.
+    """
+    found = []
+    for of_student in gaps:
+        known = [array[:, ~np.isnan(array).any(axis=0)] for array in of_student.values()]
+        if min(map(len, known)) < 2:
+            continue
+        noise = 0.0
+        for array in known:
+            residual = array - array.mean(axis=0) - array.mean(axis=1, keepdims=True) + array.mean()
+            noise += float(np.sum(residual**2)) / ((array.shape[0] - 1) * (array.shape[1] - 1) * array.shape[1] * len(known) ** 2)
+        average = np.mean([array.mean(axis=1) for array in known], axis=0)
+        found.append(max(float(average.var(ddof=1)) - noise, 0.0))
+    return float(np.mean(found)) if found else 0.0
 
 
 def variance(parts: Components, design: Design) -> float:
@@ -194,38 +220,3 @@ def doublings(parts: Components, design: Design, gap: float, wanted: float = 0.8
     return [
         Step(what, one, 2 * math.prod(one), detectable(parts, one, wanted, alpha), power(parts, one, gap, alpha)) for what, one in steps
     ]
-
-
-def report(console: "Console", title: str, parts: Components, design: Design, gap: float, wanted: float = 0.8, alpha: float = 0.05) -> Plan:
-    """Print the plan for a gap (a share), what each doubling buys and what the variance is made of; the plan."""
-    from rich.table import Table
-
-    found = plan(parts, design, gap, wanted, alpha)
-    points = 100 * gap
-    console.print(f"{title}: n = {design.questions} questions, k = {design.repeats} repeats, {design.seeds} training seed(s)")
-    console.print(
-        f"now: power {found.power:.0%} for a gap of {points:.1f} points; {100 * found.detectable:.1f} points seen at {wanted:.0%}"
-    )
-    for kind, most, least in zip(KINDS, (MOST_REPEATS, MOST_SEEDS, MOST_QUESTIONS), found[2:], strict=True):
-        console.print(f"  {kind} alone: {f'{least} suffice' if least else f'not with {most:,}'}")
-    table = Table(title=f"What each doubling buys, at alpha {alpha:g} two-sided", title_justify="left")
-    for column in ("", "questions", "repeats", "seeds", "answers", f"gap seen at {wanted:.0%}", f"power for {points:.1f}"):
-        table.add_column(column, justify="left" if not column else "right")
-    for step in doublings(parts, design, gap, wanted, alpha):
-        table.add_row(step.what, *map(str, step.design), f"{step.answers:,}", f"{100 * step.detectable:.1f}", f"{step.power:.0%}")
-    console.print(table)
-    shares = {
-        "training seeds": parts.seeds / design.seeds,
-        "questions": parts.questions / design.questions,
-        "seeds by question": parts.interaction / (design.seeds * design.questions),
-        "single answers": parts.answers / (design.repeats * design.seeds * design.questions),
-    }
-    total = sum(shares.values()) or 1.0
-    console.print("variance of the gap: " + ", ".join(f"{name} {share / total:.0%}" for name, share in shares.items()))
-    if not parts.is_split:
-        console.print("one repeat: single answers cannot be told from questions, so what more repeats buy is not known")
-    if design.seeds == 1:
-        console.print("one training seed: a settled gap is one of these two students, not of their training sets")
-    if parts.seeds == 0:
-        console.print("no spread of training seeds was found or given: what more seeds buy is known only if they were measured")
-    return found

@@ -69,11 +69,11 @@ def _look(folder: Path) -> Any:
 def _refuse_beside_the_living(folder: Path, state: Any) -> None:
     for record in state.alive:
         raise InputError(f"{folder}: a run is alive here, process {record.pid} on {record.host}; nothing to resume")
-    for pid in _local_controllers(folder):
+    for pid in local_controllers(folder):
         raise InputError(f"{folder}: a run is alive here, process {pid}; nothing to resume")
 
 
-def _local_controllers(folder: Path) -> list[int]:
+def local_controllers(folder: Path) -> list[int]:
     """Snakemakes at work in the folder on this machine, whichever executor they use; those inside jobs left out."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):

@@ -10,13 +10,9 @@ from gapgrid.command import run_stage, stage_parser
 from gapgrid.judging import NO_ANSWER, is_judged, verdict_rows
 from gapgrid.ledger import Ledger, judge_digest, pair_key, pair_of
 from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_json, write_jsonl
+from gapgrid.truncation import Lengths, ratio, truncation
 
 CELL = ("model", "mix", "seed", "benchmark")
-
-
-def ratio(part: int, whole: int) -> float | None:
-    """`part / whole`, or null where there is nothing to divide by."""
-    return part / whole if whole else None
 
 
 def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: bool) -> dict[str, Any]:
@@ -24,43 +20,44 @@ def summary(samples: list[Row], graded: list[Row], verdicts: list[Row], judged: 
 
     acc_rule counts what rules accepted. acc_judged adds the judge's verdicts and leaves unparsed ones out of both sides
     (null without a judge; n_undecided then counts the answers that only a judge could tell, taken as wrong). acc is
-    acc_judged where there is a judge, else acc_rule. acc_finished is acc among the
-    answers that ended by themselves. acc_best_guess is what always giving the most frequent reference answer scores.
+    acc_judged where there is a judge, else acc_rule. acc_finished is acc among the answers that ended by themselves;
+    acc_low takes answers that reached the cap as wrong, acc_high as right. acc_best_guess is what always giving the most
+    frequent reference answer scores. Tokens are of answers; those that an unparsed verdict left open are neither right nor wrong.
     """
     golds = Counter({row["doc_id"]: row["gold"] for row in graded}.values())
-    correct = [row["verdict"] == "correct" for row in verdicts]
-    counted = [row["verdict"] != "unparsed" for row in verdicts]
-    finished = [sample["finish"] == "stop" for sample in samples]
     lengths = [sample["n_tokens"] for sample in samples]
-    n_correct = sum(correct)
-    acc = ratio(n_correct, sum(counted))
-    right = [length for length, is_correct in zip(lengths, correct, strict=True) if is_correct]
-    wrong = [length for length, is_correct in zip(lengths, correct, strict=True) if not is_correct]
+    found = truncation([row["verdict"] for row in verdicts], [sample["finish"] for sample in samples], lengths)
     return {
         "n": len(samples),
         "n_problems": len({sample["doc_id"] for sample in samples}),
         "n_no_answer": sum(row["verdict"] == NO_ANSWER for row in verdicts),
-        "n_truncated": len(finished) - sum(finished),
+        "n_truncated": sum(sample["finish"] != "stop" for sample in samples),
         "n_pending": sum(row["answer"] is not None and not row["rule_correct"] for row in graded),
         "n_rejected": sum(row["rejected_by"] is not None for row in graded),
         "n_judged": sum(row["by"] == "judge" for row in verdicts),
         "n_undecided": sum(row["by"] == "undecided" for row in verdicts),
-        "n_unparsed": len(counted) - sum(counted),
+        "n_unparsed": sum(row["verdict"] == "unparsed" for row in verdicts),
         "n_rule_timeout": sum(row["rule"] == "rule_timeout" for row in graded),
         "n_rule_crash": sum(row["rule"] == "rule_crash" for row in graded),
-        "n_correct": n_correct,
+        "n_correct": sum(row["verdict"] == "correct" for row in verdicts),
         "acc_rule": ratio(sum(row["rule_correct"] for row in graded), len(graded)),
-        "acc_judged": acc if judged else None,
-        "acc": acc,
-        "acc_finished": ratio(
-            sum(a and b and c for a, b, c in zip(correct, counted, finished, strict=True)),
-            sum(b and c for b, c in zip(counted, finished, strict=True)),
-        ),
+        "acc_judged": found.accuracy if judged else None,
+        "acc": found.accuracy,
+        "acc_finished": found.finished,
+        "acc_low": found.low,
+        "acc_high": found.high,
+        "share_truncated": found.cap_hits,
+        "share_no_answer": found.no_answer,
         "acc_best_guess": ratio(max(golds.values(), default=0), golds.total()),
         "mean_tokens": ratio(sum(lengths), len(lengths)),
-        "mean_tokens_correct": ratio(sum(right), len(right)),
-        "mean_tokens_wrong": ratio(sum(wrong), len(wrong)),
+        **_lengths("correct", found.right),
+        **_lengths("wrong", found.wrong),
     }
+
+
+def _lengths(kind: str, found: Lengths) -> dict[str, float | None]:
+    quartiles = {f"tokens_{kind}_{name}": getattr(found, name) for name in ("p25", "p50", "p75")}
+    return {f"mean_tokens_{kind}": found.mean, **quartiles}
 
 
 def read_verdicts(args: Namespace, asked: list[Row]) -> dict[tuple[int, int], tuple[str, str]]:

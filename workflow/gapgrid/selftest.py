@@ -7,6 +7,7 @@ import re
 from argparse import Namespace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
@@ -16,6 +17,7 @@ from gapgrid.symbolic import Verifier
 
 # What may be left out of an answer without changing it: spaces, degrees, percent signs, units, the variable's name.
 _TRIMMINGS = re.compile(r"\s|\$|\\[!,;%$]|%|\^\{?\\circ\}?|\\degree|\\(?:text|mbox|mathrm)\{[^{}]*\}|^[a-zA-Z]=")
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
 _FRACTION = re.compile(r"(?<!\d)\\[dt]?frac(?:\{(\d+)\}|(\d))(?:\{(\d+)\}|(\d))")
 
 
@@ -48,11 +50,18 @@ def _same_value(one: str, other: str) -> bool:
 
     Known without the grader, which is what is tested.
     """
-    one, other = (_FRACTION.sub(_as_ratio, _TRIMMINGS.sub("", text) or text) for text in (one, other))
+    return not _readings(one).isdisjoint(_readings(other))
+
+
+def _readings(text: str) -> set[Any]:
+    """What a reference may mean: its spelling, its parts in any order, its number, the same as a share if it has a percent sign."""
+    trimmed = _FRACTION.sub(_as_ratio, _TRIMMINGS.sub("", text) or text)
+    found: set[Any] = {trimmed, tuple(sorted(trimmed.split(",")))}
     try:
-        return one == other or Fraction(one) == Fraction(other)
+        number = Fraction(_THOUSANDS.sub("", trimmed))
     except (ValueError, ZeroDivisionError):
-        return False
+        return found
+    return found | {number} | ({number / 100} if "%" in text else set())
 
 
 def _as_ratio(found: re.Match[str]) -> str:

@@ -25,7 +25,7 @@ in the same order in all arrays; another order gives other draws of the same dis
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,50 +251,3 @@ def estimates(
 ) -> dict[str, Estimate]:
     """One contrast's estimates. Of many, `estimates_of` makes the resamples only once."""
     return estimates_of([Contrast(by_benchmark, weights)], resamples, confidence, seed)[0]
-
-
-class Truncation(NamedTuple):
-    """One cell, honest about answers that reached the cap; a share is None where there is nothing to divide by.
-
-    `low` counts truncated answers as wrong, `high` as right; unparsed verdicts are in none of the accuracies. `right` and
-    `wrong` are lengths in tokens: mean and the quantiles of `QUANTILES`.
-    """
-
-    accuracy: float | None
-    cap_hits: float | None
-    finished: float | None
-    no_answer: float | None
-    low: float | None
-    high: float | None
-    right: list[float] | None
-    wrong: list[float] | None
-
-
-QUANTILES = (0.1, 0.5, 0.9)
-
-
-def truncation(verdicts: Sequence[str], finish: Sequence[str], lengths: Sequence[int]) -> Truncation:
-    """From one cell's answers: verdict (`correct`, `incorrect`, `no_answer`, `unparsed`, …), `stop` or `length`, and tokens."""
-    if not len(verdicts) == len(finish) == len(lengths):
-        raise ValueError(f"{len(verdicts)} verdicts, {len(finish)} finishes and {len(lengths)} lengths")
-    said, ended, tokens = np.asarray(verdicts, dtype=str), np.asarray(finish, dtype=str) == "stop", np.asarray(lengths, dtype=float)
-    counted, right = said != "unparsed", said == "correct"
-    cut = counted & ~ended
-    return Truncation(
-        _share(right, counted),
-        _share(~ended, np.ones_like(ended)),
-        _share(right & ended, counted & ended),
-        _share(said == "no_answer", np.ones_like(ended)),
-        _share(right & ended, counted),
-        _share((right & ended) | cut, counted),
-        _lengths(tokens[right]),
-        _lengths(tokens[counted & ~right]),
-    )
-
-
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
-    return float(part.sum() / whole.sum()) if whole.any() else None
-
-
-def _lengths(tokens: NDArray[np.float64]) -> list[float] | None:
-    return [float(tokens.mean()), *map(float, np.quantile(tokens, QUANTILES))] if len(tokens) else None

@@ -12,7 +12,7 @@ from gapgrid.records import InputError, canonical, check_training_rows, read_jso
 
 def work(args: Namespace) -> None:
     """Train, resume or adopt, then write the manifest; resumable state lives under a digest of spec and inputs."""
-    allotment.claim(args.gpus, args.manifest)
+    allotment.claim(args.gpus // args.nodes, args.manifest)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     folder = args.manifest.parent
     base = manifest.read(args.base_manifest)
@@ -44,7 +44,7 @@ def _train(args: Namespace, metrics: Path, scratch: Path) -> dict[str, Any]:
 
     files = {"base": args.base, "data": args.data, "out": args.model, "metrics": metrics, "scratch": scratch}
     how = Hardware(args.micro_batch, args.tokens_per_device or None, args.zero, args.checkpointing, args.report_to)
-    return launch.fine_tune(files, rows, args.spec, how, args.devices or args.gpus or None, args.nodes, args.threads)
+    return launch.fine_tune(files, rows, args.spec, how, args.devices or args.gpus // args.nodes or None, args.nodes, args.threads)
 
 
 def _adopt(args: Namespace, base: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _adopt(args: Namespace, base: dict[str, Any]) -> dict[str, Any]:
 def add_hardware(parser: ArgumentParser) -> None:
     """Options for what a machine offers; none of them changes a result, none is in a spec or a manifest."""
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--gpus", type=int, default=0, help="how many cards the job asked for, on each machine")
+    parser.add_argument("--gpus", type=int, default=0, help="how many cards the job asked for, on all its machines")
     parser.add_argument("--micro-batch", type=int, default=1, help="most sequences per device and pass")
     parser.add_argument("--tokens-per-device", type=int, help="instead of --micro-batch: most tokens per device and pass (0: none)")
     parser.add_argument("--devices", type=int, help="devices on each machine, if not --gpus (0: its GPUs, else one CPU process)")

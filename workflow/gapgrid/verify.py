@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gapgrid import claims, closeups, manifest
 from gapgrid import grid as g
-from gapgrid import manifest
 from gapgrid.ledger import Ledger
 from gapgrid.records import InputError, canonical, sha256_text
 from gapgrid.responses import Store, checksum
+
+MOST_CHANGES = 5  # named of one result
 
 
 class Expected(NamedTuple):
@@ -53,8 +55,15 @@ def expected(grid: g.Grid, results: Path) -> Iterator[Expected]:
         yield Expected(results / "score" / "/".join(map(str, cell)) / "manifest.json", g.score_spec(grid))
     yield Expected(results / "audit/manifest.json", g.audit_spec(grid))
     for experiment in grid["experiments"]:
-        yield Expected(results / f"tables/{experiment}.manifest.json", g.table_spec(grid, experiment))
+        yield Expected(results / f"tables/{experiment}.manifest.json", claims.table_spec(grid, experiment))
+    for experiment in closeups.drawn_by(grid, "figure"):
         yield Expected(results / f"figures/{experiment}.manifest.json", g.figure_spec(grid, experiment))
+    for cell in closeups.shift_cells(grid):
+        yield Expected(results / "shift" / "/".join(map(str, cell)) / "manifest.json", closeups.shift_spec(grid, cell))
+    for experiment in closeups.drawn_by(grid, "shift_figure"):
+        yield Expected(results / f"figures/{experiment}.manifest.json", closeups.shift_figure_spec(grid, experiment))
+    for experiment in closeups.drawn_by(grid, "case"):
+        yield Expected(results / f"cases/{experiment}.manifest.json", closeups.case_spec(grid, experiment))
 
 
 class Report(NamedTuple):
@@ -78,8 +87,8 @@ def check(grid: g.Grid, results: Path) -> Report:
         except InputError as error:
             problems.append(str(error))
             continue
-        if path in wanted and content["spec"] != json.loads(wanted[path]):
-            problems.append(f"{path}: made under another configuration: {_difference(content['spec'], json.loads(wanted[path]))}")
+        if path in wanted and (differ := manifest.changes(content["spec"], json.loads(wanted[path]))):
+            problems.append(f"{path}: made under another configuration: {'; '.join(differ[:MOST_CHANGES])}")
     return Report(len(found), sum(path not in found for path in wanted), problems)
 
 
@@ -107,9 +116,3 @@ def _store_problems(path: Path, content: dict[str, Any]) -> Iterator[str]:
                 yield f"{path.parent / 'verdicts.sqlite'}: verdicts differ from the stamp"
         except InputError as error:
             yield str(error)
-
-
-def _difference(made: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first keys that differ, with both values."""
-    keys = sorted(key for key in made.keys() | now.keys() if made.get(key) != now.get(key))
-    return "; ".join(f"{key} was {canonical(made.get(key))}, is {canonical(now.get(key))}" for key in keys[:3])[:400]

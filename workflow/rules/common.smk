@@ -12,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 import repairs
+from gapgrid import claims, closeups, methods
 from gapgrid import config as settings
 from gapgrid import grid as cells_of
 from gapgrid.records import InputError
@@ -37,6 +38,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 CELL_PATHS = ["/".join(map(str, cell)) for cell in CELLS]
+config["methods"] = methods.methods(GRID)
 config["captions"] = {name: entry["caption"] for name, entry in GRID["experiments"].items()}
 BENCHMARKS = cells_of.benchmarks_of(CELLS)
 RESULTS = f"{config.get('results', 'results')}/{GRID['name']}"
@@ -87,11 +89,35 @@ def hardware(key, default=None):
     return of_student
 
 
+def all_cards(wildcards):
+    """A resource function: the GPUs of a training job, on all its machines together."""
+    return hardware("gpus")(wildcards) * hardware("nodes", 1)(wildcards)
+
+
+def across_machines(wildcards):
+    """A resource function: within a SLURM job of several machines, that its own command starts the step on all of them.
+
+    Without it the job would run as a step of one machine that asks for the GPUs of all. When submitting it has no meaning.
+    """
+    return "srun" if "SLURM_JOB_ID" in os.environ and hardware("nodes", 1)(wildcards) > 1 else None
+
+
 def growing(key):
     """A resource function: the same, and as much again with each attempt after a failed one."""
 
     def of_attempt(wildcards, attempt):
         return attempt * hardware(key)(wildcards)
+
+    return of_attempt
+
+
+def pretraining(key, linked):
+    """A resource function: what a tiny student's pretraining asks for; any other student is only linked into place."""
+
+    def of_attempt(wildcards, attempt):
+        if GRID["models"][wildcards.model]["kind"] != "tiny":
+            return linked
+        return (attempt if key in ("mem_mb", "runtime") else 1) * hardware(key)(wildcards)
 
     return of_attempt
 

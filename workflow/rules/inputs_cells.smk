@@ -94,6 +94,12 @@ def code_of(*modules):
     return [f"workflow/gapgrid/{module}.py" for module in modules]
 
 
+def trained_of(wildcards):
+    """What the trainings behind an experiment's cells left of themselves."""
+    cells = {cell[:3] for cell in cells_of.experiment_cells(GRID, wildcards.experiment) if cell.mix != cells_of.UNTOUCHED}
+    return [f"{RESULTS}/train/{'/'.join(map(str, cell))}/manifest.json" for cell in sorted(cells)]
+
+
 def scores_of(name):
     """One file per cell of an experiment."""
 
@@ -102,3 +108,12 @@ def scores_of(name):
         return expand(f"{RESULTS}/score/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
 
     return of_experiment
+
+
+def labels_of(wildcards):
+    """How the report lists an experiment's table or figure: by its students, training sets, seeds and benchmarks."""
+    entry = GRID["experiments"][wildcards.experiment]
+    kinds = {"students": "models", "trained on": "mixes", "benchmarks": "benchmarks"}
+    names = {kind: cells_of.named(entry[kind], GRID[kind]) for kind in kinds.values()}
+    shown = {title: ", ".join(cells_of.label(GRID, kind, name) for name in names[kind]) for title, kind in kinds.items()}
+    return {"experiment": wildcards.experiment, **shown, "seeds": ", ".join(map(str, GRID["seeds"]))}

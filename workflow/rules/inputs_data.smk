@@ -14,11 +14,17 @@ def judge_prompt(wildcards):
 
 
 def table_files(wildcards):
-    return expand(f"{RESULTS}/tables/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["csv", "estimates.csv"])
+    return expand(
+        f"{RESULTS}/tables/{{experiment}}.{{kind}}",
+        experiment=GRID["experiments"],
+        kind=["csv", "estimates.csv", "md", "tex", "notes.json"],
+    )
 
 
 def figure_files(wildcards):
-    return expand(f"{RESULTS}/figures/{{experiment}}.{{kind}}", experiment=GRID["experiments"], kind=["pdf", "svg"])
+    """Each output that only one rule has is named, so that an experiment which another one draws from now on lacks it, and the job runs."""
+    kinds = {"figure": ["pdf", "svg", "csv", "caption.txt"], "shift_figure": ["pdf", "svg", "csv"]}
+    return [f"{RESULTS}/figures/{name}.{kind}" for rule, of in kinds.items() for name in closeups.drawn_by(GRID, rule) for kind in of]
 
 
 def cell_files(wildcards):

@@ -60,8 +60,21 @@ def audit_spec(wildcards):
 
 
 def table_spec(wildcards):
-    return cells_of.table_spec(GRID, wildcards.experiment)
+    return claims.table_spec(GRID, wildcards.experiment)
 
 
 def figure_spec(wildcards):
     return cells_of.figure_spec(GRID, wildcards.experiment)
+
+
+def shift_spec(wildcards):
+    cell = cells_of.Cell(wildcards.model, wildcards.mix, int(wildcards.seed), wildcards.benchmark)
+    return closeups.shift_spec(GRID, cell)
+
+
+def shift_figure_spec(wildcards):
+    return closeups.shift_figure_spec(GRID, wildcards.experiment)
+
+
+def case_spec(wildcards):
+    return closeups.case_spec(GRID, wildcards.experiment)

@@ -1,7 +1,7 @@
-# An experiment's table: score rows, and accuracies and gaps with intervals.
+# An experiment's table: score rows, and accuracies and gaps with intervals, also as text.
 #
-# in:  the scores of its cells; its list of cells and contrast
-# out: {experiment}.csv, {experiment}.estimates.csv, a manifest
+# in:  the scores of its cells; how its students were trained; its list of cells, contrast, protocol, and published numbers
+# out: {experiment}.csv, .estimates.csv, .md, .tex, .notes.json, a manifest; .paper.csv where there are published numbers
 
 
 localrules:
@@ -13,15 +13,19 @@ rule table:
     input:
         scores=scores_of("score.json"),
         verdicts=ancient(scores_of("verdicts.jsonl")),
-        code=code_of("table", "statistics", "gaps"),
+        trained=ancient(trained_of),
+        code=code_of("table", "statistics", "gaps", "estimating", "comparability", "published", "sheets", "typeset", "numerals"),
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
         estimates=report(
             f"{RESULTS}/tables/{{experiment}}.estimates.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"experiment": "{experiment}"},
+            labels=labels_of,
         ),
+        markdown=f"{RESULTS}/tables/{{experiment}}.md",
+        latex=f"{RESULTS}/tables/{{experiment}}.tex",
+        notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
         manifest=f"{RESULTS}/tables/{{experiment}}.manifest.json",
     log:
         f"{LOGS}/table/{{experiment}}.log",
@@ -30,4 +34,4 @@ rule table:
     params:
         spec=table_spec,
     shell:
-        "python -m gapgrid.table --spec {params.spec:q} {output.table} {output.estimates} {output.manifest} {input.scores} > {log} 2>&1"
+        "python -m gapgrid.table --spec {params.spec:q} --trained {input.trained} -- {output.manifest} {input.scores} > {log} 2>&1"

@@ -22,11 +22,11 @@ rule base:
         f"{TIMES}/base/{{model}}/{{seed}}.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: hardware("cpus")
+    threads: pretraining("cpus", 1)
     resources:
-        gpu=hardware("gpus"),
-        mem_mb=growing("mem_mb"),
-        runtime=growing("runtime"),
+        gpu=pretraining("gpus", 0),
+        mem_mb=pretraining("mem_mb", 4000),
+        runtime=pretraining("runtime", 60),
         micro_batch=hardware("micro_batch"),
     params:
         spec=base_spec,
@@ -57,14 +57,16 @@ rule train:
         "../../envs/cpu.yaml"
     threads: hardware("cpus")
     resources:
-        gpu=hardware("gpus"),
+        gpu=all_cards,
         mem_mb=growing("mem_mb"),
         runtime=growing("runtime"),
         micro_batch=hardware("micro_batch"),
         tokens_per_device=hardware("tokens_per_device", 0),
         zero=hardware("zero", 0),
         nodes=hardware("nodes", 1),
+        mpi=across_machines,
+        report_to=GRID.get("report_to", "none"),
     params:
         spec=train_spec,
     shell:
-        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --nodes {resources.nodes} --zero {resources.zero} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --nodes {resources.nodes} --zero {resources.zero} --report-to {resources.report_to} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"

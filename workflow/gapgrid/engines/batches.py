@@ -29,17 +29,23 @@ def laid_out(examples: list[dict[str, list[int]]], recipe: dict[str, Any]) -> An
 def order(examples: Any, recipe: dict[str, Any], seed: int, devices: int) -> "Sampler[int] | None":
     """In which order the rows are seen, the same for any number of devices; None: the trainer's own random order.
 
-    `examples` come from `filled`. Bucketing pools whole global batches, which the data loader then deals out.
+    `examples` come from `filled`. Which rows make up a global batch is random; within it, rows of like length share a pass.
     """
-    rows = examples.rows if isinstance(examples, Filled) else examples
-    if recipe.get("batching") == "bucketed":
-        lengths = [len(example["input_ids"]) for example in rows]
-        bucketed = Bucketed(lengths, recipe["global_batch"], seed)
-        return bucketed if devices == 1 else ThenBlanks(bucketed, len(rows), len(examples))
-    if devices == 1:
+    rows, kind, batch = (
+        examples.rows if isinstance(examples, Filled) else examples,
+        recipe.get("batching", "padded"),
+        recipe["global_batch"],
+    )
+    if devices == 1 and kind in ("padding_free", "packed"):
         return None
+    lengths = [len(example["input_ids"]) for example in rows]
     # The very sampler that the data loader of a single process makes out of None.
-    return ThenBlanks(SeedableRandomSampler(range(len(rows)), data_seed=seed), len(rows), len(examples))
+    chosen: Any = SeedableRandomSampler(range(len(rows)), data_seed=seed)
+    if kind == "bucketed":
+        chosen = Bucketed(lengths, batch, seed)
+    elif kind == "padded":
+        chosen = Neighbours(chosen, lengths, batch)
+    return chosen if devices == 1 else ThenBlanks(chosen, len(rows), len(examples))
 
 
 def filled(examples: Any, recipe: dict[str, Any], devices: int) -> Any:
@@ -148,6 +154,25 @@ class Bucketed(Sampler[int]):
             yield from batches[index]
         for batch in short:
             yield from batch
+
+
+class Neighbours(Sampler[int]):
+    """Another sampler's order, each global batch of it sorted by length: the same rows in each step, with less padding in its passes."""
+
+    def __init__(self, rows: Any, lengths: list[int], batch: int) -> None:
+        self.rows, self.lengths, self.batch = rows, lengths, batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self.rows.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.rows)
+        for start in range(0, len(order), self.batch):
+            yield from sorted(order[start : start + self.batch], key=self.lengths.__getitem__)
 
 
 class ThenBlanks(Sampler[int]):

@@ -26,7 +26,6 @@ def check(engine: LMEval, asked: Question, message: str, trained: Row, base: Pat
     manifest, `base` the student before training (without it, the trained student's own files are taken for it).
     """
     _check_bos(engine, asked)
-    _warn_of_dates(engine.tokenizer)
     tokenizer = load_tokenizer(base) if base else engine.tokenizer
     here = trained["stage"] == "train" and "adopted" not in trained["spec"]
     recipe = trained["spec"].get("recipe", {}) if here else {}
@@ -130,14 +129,6 @@ def _check_end(engine: LMEval, asked: Question, answer: list[int]) -> None:
             f"training ends an answer with {taught} {tokenizer.decode([taught])!r}, evaluation stops at {names}: no answer would end\n"
             f"  training:   {_shown(tokenizer.decode(answer))}\n  evaluation: stops at {names}\n"
             f"add {taught} to eos_token_id in generation_config.json of the student's base"
-        )
-
-
-def _warn_of_dates(tokenizer: Any) -> None:
-    if "strftime_now" in str(tokenizer.chat_template):
-        log.warning(
-            "warning: the chat template writes today's date into every prompt: answers of another day are asked anew, "
-            "and training had the date of its own day"
         )
 
 

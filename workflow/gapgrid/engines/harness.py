@@ -11,6 +11,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
+from transformers import GenerationConfig
 
 from gapgrid.engines.tokens import load_tokenizer
 from gapgrid.records import InputError, Row, canonical, sha256_text
@@ -143,11 +144,8 @@ class Harness(LMEval):
         self.tokenizer = self.model.tokenizer
         self.apply_chat_template = self.model.apply_chat_template
         self.max_length = self.model.max_length
-        penalty = self.model.model.generation_config.repetition_penalty
-        if penalty not in (None, 1.0):
-            log.warning(
-                "warning: the student's generation_config.json has repetition_penalty %s: engine hf applies it, vllm does not", penalty
-            )
+        # Only what a request says: penalties and sampling of the student's own file would hold here and not with vLLM.
+        self.model.model.generation_config = GenerationConfig(eos_token_id=self.model.model.generation_config.eos_token_id)
 
     def prompt_ids(self, prompts: list[str]) -> list[list[int]]:
         """Token ids of rendered prompts; lm-eval adds special tokens unless a prompt begins with a BOS."""

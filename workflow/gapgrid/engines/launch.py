@@ -77,19 +77,25 @@ def torchrun(job: Path, devices: int, nodes: int, environment: dict[str, str]) -
     number = environment.get("SLURM_JOB_ID")
     if number is None:
         raise InputError(f"{nodes} nodes: only inside a SLURM job, and this is none")
-    meeting = f"{_first_node(environment)}:{20000 + int(number) % 10000}"
+    meeting = f"{_first_node(number)}:{20000 + int(number) % 10000}"
     # The job's own step already holds its processors, hence --overlap: one agent a node, which starts its processes.
     step = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", number]
     return [*step, *run, "--nnodes", str(nodes), *rendezvous, *worker]
 
 
-def _first_node(environment: dict[str, str]) -> str:
-    names = environment.get("SLURM_JOB_NODELIST", "")
-    shown = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=False).stdout.split()
+def _first_node(number: str) -> str:
+    """The address of a SLURM job's first machine; asked for, as Snakemake's job step takes SLURM's own words out of the environment."""
+    names = _said("squeue", "--noheader", "--jobs", number, "--format", "%N")
+    shown = _said("scontrol", "show", "hostnames", *names) if names else []
     if not shown:
-        raise InputError(f"SLURM_JOB_NODELIST '{names}': scontrol names no node for it")
-    return shown[0]
+        raise InputError(f"SLURM job {number}: squeue and scontrol name no node for it")
+    known = dict(word.split("=", 1) for word in _said("scontrol", "show", "node", shown[0], "--oneliner") if "=" in word)
+    return known.get("NodeAddr", shown[0])
+
+
+def _said(*command: str) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
 def die_with_parent() -> None:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from gapgrid.records import InputError, Row
 
 IGNORED = -100  # the label that the loss passes over
+# Templates that write today's date into every prompt get this one instead, the default of those that have one (Llama 3):
+# training and answering are days apart, and an answer is looked up by its prompt.
+DATE = "26 Jul 2024"
 _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,7 +24,7 @@ _FILES = (
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """The tokenizer of a model folder, with exactly the ids that its tokenizer.json gives.
+    """The tokenizer of a model folder, with exactly the ids that its tokenizer.json gives, and a template without today's date.
 
     transformers may replace a saved pre-tokenizer by the one it knows for the model type (seen from 5.19 on, for
     `model_type: qwen2` with a generic tokenizer class). The file is what students are trained with, so it wins.
@@ -31,12 +34,14 @@ def load_tokenizer(folder: str | Path) -> Any:
 
     found = AutoTokenizer.from_pretrained(folder)
     file = Path(folder) / "tokenizer.json"
-    if not file.is_file():
-        return found
-    saved = json.loads(Tokenizer.from_file(str(file)).to_str())
-    loaded = json.loads(found.backend_tokenizer.to_str())
-    if any(saved[part] != loaded[part] for part in ("normalizer", "pre_tokenizer", "model")):
-        found = PreTrainedTokenizerFast.from_pretrained(folder)
+    if file.is_file():
+        saved = json.loads(Tokenizer.from_file(str(file)).to_str())
+        loaded = json.loads(found.backend_tokenizer.to_str())
+        if any(saved[part] != loaded[part] for part in ("normalizer", "pre_tokenizer", "model")):
+            found = PreTrainedTokenizerFast.from_pretrained(folder)
+    template = found.chat_template
+    if isinstance(template, str) and "strftime_now" in template:
+        found.chat_template = f"{{%- set date_string = {DATE!r} %}}{{%- macro strftime_now(_) %}}{DATE}{{%- endmacro %}}{template}"
     return found
 
 
