@@ -38,7 +38,7 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     """The README's entries, put into a copy of the demo, plan without an error."""
     project = Project.create(tmp_path / "project", "mine", REPOSITORY / "config/demo")
     entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
-    student, mixes, benchmark, judge = entries
+    student, mixes, benchmark, experiment, judge = entries
     assert judge["backend"] == "vllm"
     project.edit("judge", lambda document: {**judge, "backend": "hf", "size": "tiny"})  # vLLM is not in the demo's environment
     project.edit("recipes", lambda document: document.update(full=document["sft-l"]))
@@ -46,11 +46,13 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     project.edit("models", lambda document: document.update(student))
     project.edit("mixes", lambda document: document.update(mixes))
     project.edit("benchmarks", lambda document: document.update(benchmark))
+    project.edit("experiments", lambda document: document.update({f"my-{name}": entry for name, entry in experiment.items()}))
     task = REPOSITORY / "config/paper/tasks/hendrycks_math_500.yaml"
     (project.folder / "config/mine/tasks/hendrycks_math_500.yaml").write_text(task.read_text())
     planned = project.plan()
     assert "base/qwen2.5-3b/0" in planned
     assert "grade/qwen2.5-3b/long/0/math-500" in planned
+    assert {"table/my-long-gap", "figure/my-long-gap"} <= planned
 
 
 def test_snakemake_commands_plan(tmp_path: Path) -> None:
