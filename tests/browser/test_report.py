@@ -7,7 +7,7 @@ from tests.workflow.conftest import Project
 
 OPEN = "const found = [...document.querySelectorAll('a')].find((one) => one.textContent.trim() === arguments[0]); found.click()"
 EYE = "const rows = [...document.querySelectorAll('tbody tr')]; "
-EYE += "rows.find((row) => row.textContent.trim() === arguments[0]).querySelector('[iconname=eye]').click()"
+EYE += "rows.find((row) => [...row.cells].some((cell) => cell.textContent.trim() === arguments[0])).querySelector('[iconname=eye]').click()"
 SEEN = "const found = [...document.querySelectorAll('img')].filter((one) => one.src.includes('NAME')); "
 SEEN += "return found.filter((one) => one.naturalWidth > 300 && one.width > 300).length"
 
@@ -21,7 +21,7 @@ def test_the_report_shows_its_figures(browser: Browser, finished: Project, tmp_p
     assert "learnability-gap grid" in browser.do("return document.body.innerText")
     browser.do(OPEN, "Figures")
     for name in ("gap", "accuracy"):
-        browser.wait_for(f"return [...document.querySelectorAll('tbody tr')].some((row) => row.textContent.trim() === '{name}')")
+        browser.wait_for(f"return [...document.querySelectorAll('tbody td')].some((cell) => cell.textContent.trim() === '{name}')")
         browser.do(EYE, name)
         assert browser.wait_for(SEEN.replace("NAME", f"filename={name}.svg")) == 1
         browser.picture(f"report-{name}")
