@@ -111,9 +111,9 @@ def scores_of(name):
 
 
 def labels_of(wildcards):
-    """How the report lists an experiment's table or figure: by its students, training sets, seeds and benchmarks."""
+    """How the report lists an experiment's table or figure: students, training sets, benchmarks, seeds, or how many if they are many."""
     entry = GRID["experiments"][wildcards.experiment]
     kinds = {"students": "models", "trained on": "mixes", "benchmarks": "benchmarks"}
-    names = {kind: cells_of.named(entry[kind], GRID[kind]) for kind in kinds.values()}
-    shown = {title: ", ".join(cells_of.label(GRID, kind, name) for name in names[kind]) for title, kind in kinds.items()}
-    return {"experiment": wildcards.experiment, **shown, "seeds": ", ".join(map(str, GRID["seeds"]))}
+    named = {title: [cells_of.label(GRID, kind, name) for name in cells_of.named(entry[kind], GRID[kind])] for title, kind in kinds.items()}
+    named["seeds"] = list(map(str, GRID["seeds"]))
+    return {"experiment": wildcards.experiment} | {title: ", ".join(of) if len(of) < 5 else str(len(of)) for title, of in named.items()}
