@@ -24,6 +24,7 @@ MARK = "# written by GapGrid's tests"
 NODES = ("c1", "c2", "g1", "g2")
 FIRST_PORT = 26810
 TIMEOUT = 30  # seconds for any daemon to come or go
+NODE_TIMEOUT = 120  # seconds for all nodes to be idle, and for all jobs to be gone: a busy machine's daemons answer late
 
 
 class UnavailableError(Exception):
@@ -41,7 +42,7 @@ def wait_for(what: Callable[[], object], why: str, seconds: float = TIMEOUT) -> 
     while not what():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{why}: not within {seconds} s")
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def can_be_had() -> None:
@@ -160,10 +161,27 @@ def up() -> None:
     start_controller()
     for node in NODES:
         launch(f"slurmd-{node}", "slurmd", "-N", node)
-    for node in NODES:
-        if run("sinfo", "-h", "-n", node, "-p", "all", "-o", "%T") not in ("idle", "mixed", "allocated"):
+    try:
+        wait_for(are_idle, "all nodes idle", NODE_TIMEOUT)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; {states()}; {run('sinfo', '-R', '-h', check=False)}") from None
+
+
+def states() -> dict[str, str]:
+    """Each node's state in SLURM's words; none while the controller does not answer."""
+    return dict(line.split() for line in run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T", check=False).splitlines())
+
+
+def are_idle() -> bool:
+    """Whether every node is; one that is neither idle nor at work is told to come back.
+
+    Each time anew: a node may be set down or drained only after its daemon has said what devices it has.
+    """
+    found = states()
+    for node, state in found.items():
+        if state.startswith(("down", "drain", "fail", "unknown")):
             run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-    wait_for(lambda: run("sinfo", "-h", "-p", "all", "-o", "%T") == "idle", "all nodes idle")
+    return set(found) == set(NODES) and set(found.values()) == {"idle"}
 
 
 def start_controller() -> None:
@@ -189,7 +207,7 @@ def clear() -> None:
     found = jobs()
     if found:
         run("scancel", *found, check=False)
-    wait_for(lambda: not jobs(), "no jobs")
+    wait_for(lambda: not jobs(), "no jobs", NODE_TIMEOUT)
 
 
 def jobs(field: str = "%A") -> list[str]:
