@@ -59,7 +59,7 @@ check-envs: ## resolve each lock without installing it; says what conflicts
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed -r $$lock || exit 1; done
 
 pin: $(READY) ## every revision `main` of config/GRID (default paper) becomes the commit it stands for; needs the hub
-	$(BIN)/python -m gapgrid.pin config/$(or $(GRID),paper)
+	$(BIN)/python -m gapgrid.commands.pin config/$(or $(GRID),paper)
 
 figures: $(READY) ## the README's pictures, from the results of demo-seeds
 	$(BIN)/python docs/pictures.py

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from gapgrid import config, gridpage, status
+from gapgrid import config
+from gapgrid.commands import status
+from gapgrid.page import gridpage
 from gapgrid.records import read_jsonl, write_json, write_jsonl
 from tests.browser.chromium import Browser
 from tests.browser.conftest import MARKUP

@@ -17,7 +17,7 @@ from tests.workflow.test_faults import fingerprint
 
 pytestmark = pytest.mark.slow
 SLEEP = "import time; time.sleep(900)"
-RESUME = "import sys; from pathlib import Path; from gapgrid.resume import resume; resume(Path('.'), sys.argv[1:] == ['--cancel'])"
+RESUME = "import sys; from pathlib import Path; from gapgrid.commands.resume import resume; resume(Path('.'), sys.argv[1:] == ['--cancel'])"
 
 
 def submissions(words: str) -> int:

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapgrid import answers, equality, formulas, mathforms, sampling, spelling
+from gapgrid import answers
 from gapgrid.answers import Decision, decide, extract
+from gapgrid.maths import equality, formulas, mathforms, sampling, spelling
 from gapgrid.records import read_jsonl, write_jsonl
 
 Row = dict[str, Any]
@@ -468,7 +469,7 @@ def test_the_command_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
 
 def test_importing_it_is_cheap() -> None:
     """Hundreds of light jobs import it, so nothing heavy comes along."""
-    heavy = "{'sympy', 'mpmath', 'math_verify', 'multiprocessing', 'subprocess', 'gapgrid.mathforms'}"
+    heavy = "{'sympy', 'mpmath', 'math_verify', 'multiprocessing', 'subprocess', 'gapgrid.maths.mathforms'}"
     code = f"import sys, gapgrid.answers; print(sorted({heavy} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)

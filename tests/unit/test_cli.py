@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gapgrid import cli, config, labelling, manifest
+from gapgrid import cli, config, manifest
+from gapgrid.commands import labelling
 from gapgrid.ledger import Ledger, Pair
 from gapgrid.records import Row, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from tests.unit.test_audit import answer_row, write_cell

@@ -10,7 +10,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from gapgrid import config, curves, grid
+from gapgrid import config, grid
+from gapgrid.plots import curves
 from tests.unit import pictures
 
 GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from gapgrid import closeups, config, drawing, figure, grid, manifest
+from gapgrid import closeups, config, figure, grid, manifest
+from gapgrid.plots import drawing
 from gapgrid.records import sha256_file
 from tests.unit import pictures
 from tests.unit.pictures import NOTES

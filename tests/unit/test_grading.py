@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gapgrid import answers
 from gapgrid.grading import counts, grade, pending, reference
+from gapgrid.maths.symbolic import Questions, Verifier
 from gapgrid.records import Row, write_jsonl
-from gapgrid.symbolic import Questions, Verifier
 
 COLUMNS = {"doc_id", "repeat", "gold", "answer", "found_by", "rule_correct", "rule", "rejected_by"}
 

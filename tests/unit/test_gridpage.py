@@ -11,8 +11,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from gapgrid import gridcards, gridpage, heatmap, status
+from gapgrid.commands import status
 from gapgrid.grid import Cell
+from gapgrid.page import gridcards, gridpage, heatmap
 from gapgrid.records import write_json
 
 HOSTILE = "</script><script>x</script><!-- \u2028 \ud800 & <img src=x onerror=y>"

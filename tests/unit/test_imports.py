@@ -39,6 +39,7 @@ HEAVY = {
 }
 ANALYSIS = {"numpy", "pandas", "scipy", "matplotlib", "sympy", "math_verify"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = {"gapgrid", *(f"gapgrid.{folder.parent.name}" for folder in PACKAGE.glob("*/__init__.py"))}
 ENGINES = [file for file in MODULES if file.parent.name == "engines"]
 
 
@@ -64,7 +65,7 @@ def imports(text: str) -> Iterator[Import]:
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, "relative imports hide where they lead"
                 module = child.module or ""
-                if module in ("gapgrid", "gapgrid.engines", "gapgrid.demo"):
+                if module in ROOMS:
                     yield from (Import(f"{module}.{alias.name}", at_once) for alias in child.names)
                 else:
                     yield Import(module, at_once)
@@ -126,10 +127,15 @@ def test_generators_import_the_standard_library_alone(file: Path) -> None:
     assert {found.package for found in imports_of(file)} <= sys.stdlib_module_names
 
 
+def assert_below(found: set[str]) -> None:
+    """Nothing that stages do not know is imported: another stage, the grid's configuration, a command."""
+    assert found & {*STAGES, "grid", "config", "cli"} == set()
+    assert not {module for module in found if module.startswith(("commands.", "page."))}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_knows_neither_another_stage_nor_the_grid(stage: str) -> None:
-    found = ours(PACKAGE / f"{stage}.py")
-    assert found & {*STAGES, "grid", "config", "cli", "verify"} == set()
+    assert_below(ours(PACKAGE / f"{stage}.py"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -139,7 +145,9 @@ def test_a_stage_imports_its_engine_when_it_needs_it(stage: str) -> None:
 
 
 SHARED = ["records", "manifest", "answers", "responses", "ledger", "command", "statistics", "gaps", "power"]
-OF_TABLES = ["truncation", "comparability", "estimating", "published", "sheets", "typeset", "numerals"]
+OF_TABLES = ["truncation", "comparability", "estimating", *(f"tables/{name}" for name in ("published", "sheets", "typeset", "numerals"))]
+OF_ANSWERS = [f"maths/{file.stem}" for file in MODULES if file.parent.name == "maths"]
+OF_FIGURES = [f"plots/{file.stem}" for file in MODULES if file.parent.name == "plots"]
 
 
 def test_what_fixes_a_table_is_said_without_reading_any_result() -> None:
@@ -149,10 +157,10 @@ def test_what_fixes_a_table_is_said_without_reading_any_result() -> None:
     assert {found.package for found in imports_of(PACKAGE / "methods.py")} - {"gapgrid"} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("name", [*SHARED, *OF_TABLES])
+@pytest.mark.parametrize("name", [*SHARED, *OF_TABLES, *OF_ANSWERS, *OF_FIGURES])
 def test_what_stages_share_imports_no_stage(name: str) -> None:
     found = ours(PACKAGE / f"{name}.py")
-    assert found & {*STAGES, "grid", "config", "cli", "verify"} == set()
+    assert_below(found)
     assert not {module for module in found if module.startswith("engines")}
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import binomtest
 
-from gapgrid import labelling
-from gapgrid.labelling import OVERALL, draw, rates, read_labels, shares, sheet, strata, wilson
+from gapgrid.commands import labelling
+from gapgrid.commands.labelling import OVERALL, draw, rates, read_labels, shares, sheet, strata, wilson
 from gapgrid.records import InputError, Row, write_jsonl
 from tests.unit.test_audit import answer_row, write_cell
 

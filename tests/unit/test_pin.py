@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gapgrid import config, pin
+from gapgrid import config
+from gapgrid.commands import pin
 from gapgrid.records import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

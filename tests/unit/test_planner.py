@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gapgrid import cli, config, planner, power
-from gapgrid.planner import Wanted
+from gapgrid import cli, config, power
+from gapgrid.commands import planner
+from gapgrid.commands.planner import Wanted
 from gapgrid.power import Components, Design
 from gapgrid.records import InputError, write_json, write_jsonl
 

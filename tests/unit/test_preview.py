@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gapgrid import cli, grid, manifest, preview
+from gapgrid import cli, grid, manifest
+from gapgrid.commands import preview
 from gapgrid.records import InputError, read_json, write_json, write_jsonl
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapgrid import answers, lmeval, samples
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import InputError, Row, read_json, read_jsonl
-from gapgrid.symbolic import Verifier
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "grading"
 needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no {SHARED}")

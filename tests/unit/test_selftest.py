@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gapgrid import grading, manifest, problems, selftest
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import Row, read_jsonl, sha256_file, write_jsonl
-from gapgrid.symbolic import Verifier
 
 BENCHMARKS = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason=f"no {BENCHMARKS}")

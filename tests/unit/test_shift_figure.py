@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib import pyplot as plt
 
-from gapgrid import drawing, manifest, shift_figure
+from gapgrid import manifest, shift_figure
+from gapgrid.plots import drawing
 from gapgrid.records import Row, write_json, write_jsonl
 
 Runner = Callable[..., int]

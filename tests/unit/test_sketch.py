@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gapgrid import cli, closeups, config, sketch
+from gapgrid import cli, closeups, config
+from gapgrid.commands import sketch
 from gapgrid.records import InputError
 from tests.unit import pictures
 

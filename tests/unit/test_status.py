@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gapgrid import manifest, status, statusview
-from gapgrid.artefacts import Artefact, artefacts
+from gapgrid import manifest
+from gapgrid.commands import status, statusview
+from gapgrid.commands.artefacts import Artefact, artefacts
 from gapgrid.records import write_json
 
 

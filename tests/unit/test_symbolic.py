@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gapgrid import symbolic
+from gapgrid.maths import symbolic
+from gapgrid.maths.symbolic import CRASH, DIFFERENT, EQUAL, TIMEOUT, Questions, Verifier, in_child
 from gapgrid.records import InputError
-from gapgrid.symbolic import CRASH, DIFFERENT, EQUAL, TIMEOUT, Questions, Verifier, in_child
 
 QUESTION = (("1", "1"),)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapgrid import numerals, typeset
-from gapgrid.sheets import MISSING, OPEN, SETTLED, Entry, Section, Sheet
+from gapgrid.tables import numerals, typeset
+from gapgrid.tables.sheets import MISSING, OPEN, SETTLED, Entry, Section, Sheet
 
 HOSTILE = [
     r"\input{/etc/passwd} \write18{ls} \end{document}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from gapgrid.equality import Options
+    from gapgrid.maths.equality import Options
 
 MOST_CHARACTERS = 2000  # a longer answer is no answer but a text
 
@@ -158,7 +158,7 @@ def decide(gold: str, answer: str | None, options: "Options | None" = None) -> D
 
 
 def _decide_by_text(gold: str, answer: str) -> Decision | None:
-    from gapgrid import spelling
+    from gapgrid.maths import spelling
 
     for rule, spell in (("identical", spelling.compact), ("choice", spelling.choice), ("text", spelling.plain), ("text", spelling.words)):
         ours = spell(gold)
@@ -171,8 +171,8 @@ def _decide_by_text(gold: str, answer: str) -> Decision | None:
 
 
 def _decide_by_form(gold: str, answer: str, options: "Options | None") -> Decision:
-    from gapgrid import equality, spelling
-    from gapgrid.sampling import Outcome
+    from gapgrid.maths import equality, spelling
+    from gapgrid.maths.sampling import Outcome
 
     found = equality.compare(gold, answer, options or equality.Options())
     if found.outcome is Outcome.SAME:
@@ -195,7 +195,7 @@ _FUNCTION_WORD = re.compile(r"arc(?:sin|cos|tan|cot|sec|csc)|(?:sin|cos|tan)h|sq
 
 def may_ask(text: str) -> bool:
     """Whether a text is a formula that algebra may be asked about: short, no prose, no mere words or names."""
-    from gapgrid.spelling import NO_PRODUCT
+    from gapgrid.maths.spelling import NO_PRODUCT
 
     if not text.strip() or len(text) > _MOST_ASKED or r"\ldots" in text or ".." in text:
         return False
@@ -236,9 +236,9 @@ def options_of(row: dict[str, Any]) -> "Options":
     """What an item declares: `unit`, `error` or `tolerance`, `is_multiple_answer`, and what its `problem` asks for."""
     from fractions import Fraction
 
-    from gapgrid.equality import Options
-    from gapgrid.spelling import clean
-    from gapgrid.units import unit_of
+    from gapgrid.maths.equality import Options
+    from gapgrid.maths.spelling import clean
+    from gapgrid.maths.units import unit_of
 
     unit = row.get("unit")
     found = unit_of(f" {clean(unit)}") if isinstance(unit, str) else None
@@ -289,7 +289,7 @@ def grade_pairs(rows: Sequence[dict[str, Any]]) -> list[tuple[Decision, float]]:
     """The settled decision on every row and the seconds it took; what has to be asked of algebra is asked at the end."""
     import time
 
-    from gapgrid.symbolic import Verifier
+    from gapgrid.maths.symbolic import Verifier
 
     timed = []
     for row in rows:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gapgrid import config, manifest, poweroptions
+from gapgrid import config, manifest
+from gapgrid.commands import poweroptions
 from gapgrid.grid import Grid
 from gapgrid.records import InputError, read_json
 
 
 def verify(args: argparse.Namespace) -> int:
     """Re-hash every output against its manifest; exit status 1 names each mismatch."""
-    from gapgrid import verify as verifying
+    from gapgrid.commands import verify as verifying
 
     grid = config.load(args.grid, _overrides(args))
     results = args.results / args.grid
@@ -33,7 +34,7 @@ def status(args: argparse.Namespace) -> int:
     """Say of every result whether it is fresh, stale and why, running, failed or missing; nothing is started."""
     from rich.console import Console
 
-    from gapgrid import statusview
+    from gapgrid.commands import statusview
 
     grid = config.load(args.grid, _overrides(args))
     statuses = statusview.status_of(grid, args.results / args.grid)
@@ -46,7 +47,8 @@ def status(args: argparse.Namespace) -> int:
 
 def page(args: argparse.Namespace) -> int:
     """Write the grid page, results/GRID/grid.html: a heat map of scores and states, a card for every cell; opens without a server."""
-    from gapgrid import gridpage, statusview
+    from gapgrid.commands import statusview
+    from gapgrid.page import gridpage
 
     grid = config.load(args.grid, _overrides(args))
     results = args.results / args.grid
@@ -60,7 +62,7 @@ def tables(args: argparse.Namespace) -> int:
 
     CSV, Markdown and LaTeX, by the same functions as the workflow's own tables in results/GRID/tables, which stay as they are.
     """
-    from gapgrid import preview
+    from gapgrid.commands import preview
 
     grid = config.load(args.grid, _overrides(args))
     out = args.out or args.results / args.grid / "preview"
@@ -72,7 +74,7 @@ def tables(args: argparse.Namespace) -> int:
 
 def figures(args: argparse.Namespace) -> int:
     """Draw every experiment's figure from what `gapgrid tables` wrote; what is not built is left out and named."""
-    from gapgrid import sketch
+    from gapgrid.commands import sketch
 
     results = args.results / args.grid
     tables_of = args.tables or results / "preview"
@@ -125,7 +127,7 @@ def power(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from gapgrid import planner
+    from gapgrid.commands import planner
 
     grid = config.load(args.grid, _overrides(args))
     wanted = planner.Wanted(**{key: getattr(args, key) for key in planner.Wanted._fields})
@@ -135,14 +137,14 @@ def power(args: argparse.Namespace) -> int:
 
 def resume(args: argparse.Namespace) -> int:
     """After a controller that died hard: wait for its jobs in this folder, or cancel them, then go on."""
-    from gapgrid import resume as resuming
+    from gapgrid.commands import resume as resuming
 
     return resuming.resume(Path.cwd(), args.cancel)
 
 
 def audit_sample(args: argparse.Namespace) -> int:
     """Label a sample of graded answers by hand, blind, in the terminal; goes on where it was left."""
-    from gapgrid import labelling
+    from gapgrid.commands import labelling
 
     config.load(args.grid, _overrides(args))
     return labelling.sample(args.results / args.grid, args.labels or Path("labels") / f"{args.grid}.jsonl", args.n, args.seed)
@@ -152,7 +154,7 @@ def audit_report(args: argparse.Namespace) -> int:
     """Print the false-accept and false-reject rates of rules and judge that the labels of a grid show."""
     from rich.console import Console
 
-    from gapgrid import labelling
+    from gapgrid.commands import labelling
 
     console = Console(width=None if sys.stdout.isatty() else 100)
     return labelling.report(args.labels or Path("labels") / f"{args.grid}.jsonl", console)

@@ -13,9 +13,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from gapgrid import bars, curves, drawing, manifest
+from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
-from gapgrid.drawing import Drawn
+from gapgrid.plots import bars, curves, drawing
+from gapgrid.plots.drawing import Drawn
 from gapgrid.records import InputError, atomic, read_json, sha256_file, write_text
 
 Spec = dict[str, Any]

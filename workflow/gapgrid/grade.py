@@ -7,9 +7,9 @@ from pathlib import Path
 from gapgrid import manifest
 from gapgrid.command import read_spec, run_stage, stage_parser
 from gapgrid.grading import counts, grade, pending
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import InputError, Row, read_jsonl, sha256_file, write_jsonl
 from gapgrid.responses import Store, checksum, model_digest, request_digest
-from gapgrid.symbolic import Verifier
 
 
 def read_samples(args: Namespace) -> list[Row]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from gapgrid import answers
 from gapgrid.answers import Decision, gold_text
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import Row
-from gapgrid.symbolic import Verifier
 
 ITEM_COLUMNS = ("unit", "error", "tolerance", "is_multiple_answer")  # what an item may say about its answer
 

@@ -14,8 +14,8 @@ from gapgrid.command import run_stage
 from gapgrid.grading import grade, pending
 from gapgrid.judging import verdict_rows
 from gapgrid.lmeval import GOLD_COLUMNS, PROBLEM_COLUMNS, Entry, SampleFile, choose, find, models, note, read, sample_rows
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import InputError, Row, fail_if, remove, sha256_file, write_json, write_jsonl
-from gapgrid.symbolic import Verifier
 
 GRADERS = ("boxed", "boxed_or_last_number")
 

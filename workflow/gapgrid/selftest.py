@@ -12,8 +12,8 @@ from typing import Any
 from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.grading import grade, reference
+from gapgrid.maths.symbolic import Verifier
 from gapgrid.records import Row, fail_if, read_jsonl, sha256_file
-from gapgrid.symbolic import Verifier
 
 # What may be left out of an answer without changing it: spaces, degrees, percent signs, units, the variable's name.
 _TRIMMINGS = re.compile(r"\s|\$|\\[!,;%$]|%|\^\{?\\circ\}?|\\degree|\\(?:text|mbox|mathrm)\{[^{}]*\}|^[a-zA-Z]=")

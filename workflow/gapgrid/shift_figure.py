@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch
 
-from gapgrid import drawing, manifest
+from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.injections import cell_text, visible
+from gapgrid.plots import drawing
 from gapgrid.records import InputError, Row, atomic, read_json, read_jsonl, sha256_file, write_text
 
 # Words that turn, open or weigh a thought, where an experiment names none; a word of several tokens is not found.

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gapgrid import comparability, estimating, manifest, published, sheets, typeset
+from gapgrid import comparability, estimating, manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.estimating import Verdicts, names
 from gapgrid.records import InputError, Row, fail_if, read_json, read_jsonl, remove, sha256_file, write_text
 from gapgrid.statistics import AVERAGE
+from gapgrid.tables import published, sheets, typeset
 
 CELL = ("model", "mix", "seed", "benchmark")
 # First what people look for; then whatever else a score holds, by name.

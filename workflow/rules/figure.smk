@@ -13,7 +13,7 @@ rule figure:
     input:
         estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
         notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
-        code=code_of("figure", "curves", "bars", "drawing"),
+        code=code_of("figure", "plots/curves", "plots/bars", "plots/drawing"),
     output:
         pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
         svg=report(

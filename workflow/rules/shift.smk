@@ -49,7 +49,7 @@ rule shift_figure:
         shifts=shifts_of("manifest.json"),
         types=ancient(shifts_of("shift.jsonl")),
         notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
-        code=code_of("shift_figure", "drawing", "injections"),
+        code=code_of("shift_figure", "plots/drawing", "injections"),
     output:
         pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
         svg=report(

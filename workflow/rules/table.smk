@@ -14,7 +14,17 @@ rule table:
         scores=scores_of("score.json"),
         verdicts=ancient(scores_of("verdicts.jsonl")),
         trained=ancient(trained_of),
-        code=code_of("table", "statistics", "gaps", "estimating", "comparability", "published", "sheets", "typeset", "numerals"),
+        code=code_of(
+            "table",
+            "statistics",
+            "gaps",
+            "estimating",
+            "comparability",
+            "tables/published",
+            "tables/sheets",
+            "tables/typeset",
+            "tables/numerals",
+        ),
     output:
         table=f"{RESULTS}/tables/{{experiment}}.csv",
         estimates=report(

@@ -1,6 +1,6 @@
 """The grid page, `grid.html`: heat maps of scores and states, and a card for every cell. One file and side files, no server.
 
-The page may run two scripts, known by their digests: Plotly's and the glue in page/grid.js; and load scripts that lie beside it. A
+The page may run two scripts, known by their digests: Plotly's and the glue in grid.js; and load scripts that lie beside it. A
 Content-Security-Policy forbids it all else, the network first of all.
 """
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from gapgrid import grid as g
-from gapgrid import gridcards, heatmap
-from gapgrid import status as st
+from gapgrid.commands import status as st
 from gapgrid.injections import element
+from gapgrid.page import gridcards, heatmap
 from gapgrid.records import InputError, Row, write_text
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent
 SIDE = "cells"  # the folder of side files beside the page
 MEANING = {
     st.FRESH: "fresh",

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from gapgrid.spelling import FUNCTIONS, GREEK, NO_PRODUCT
+from gapgrid.maths.spelling import FUNCTIONS, GREEK, NO_PRODUCT
 
 MOST_CHARACTERS = 2000
 _MOST_TOKENS = 300

@@ -1,7 +1,7 @@
 """Pins what a grid takes from the Hugging Face hub: every `revision: main` becomes the commit that it stands for.
 
 The YAML files are edited in place, one value at a time, so comments and layout stay. What is already a commit, or
-another branch or tag, is left alone. `python -m gapgrid.pin config/<grid>`.
+another branch or tag, is left alone. `python -m gapgrid.commands.pin config/<grid>`.
 """
 
 import argparse
@@ -183,8 +183,8 @@ def _inherited(node: yaml.MappingNode, key: str) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m gapgrid.pin FOLDER`: pin a grid's folder and say what was pinned."""
-    parser = argparse.ArgumentParser(prog="python -m gapgrid.pin", description=__doc__)
+    """`python -m gapgrid.commands.pin FOLDER`: pin a grid's folder and say what was pinned."""
+    parser = argparse.ArgumentParser(prog="python -m gapgrid.commands.pin", description=__doc__)
     parser.add_argument("folder", type=Path, help="a grid's folder, such as config/paper")
     args = parser.parse_args(argv)
     try:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from gapgrid.sheets import OPEN, SETTLED, Entry, Section, Sheet
+from gapgrid.tables.sheets import OPEN, SETTLED, Entry, Section, Sheet
 
 # ---- Markdown ----
 

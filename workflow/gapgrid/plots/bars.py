@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from gapgrid import drawing
-from gapgrid.curves import finish_accuracy, missing_accuracies
-from gapgrid.drawing import Drawn
+from gapgrid.plots import drawing
+from gapgrid.plots.curves import finish_accuracy, missing_accuracies
+from gapgrid.plots.drawing import Drawn
 
 Spec = dict[str, Any]
 PALE = "pale, dashed: sign not settled"

@@ -7,9 +7,9 @@ Accuracies are in per cent, gaps in percentage points; what is missing is a dash
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gapgrid.numerals import billions, per_cent, points, signed, span
 from gapgrid.records import Row
 from gapgrid.statistics import AVERAGE
+from gapgrid.tables.numerals import billions, per_cent, points, signed, span
 
 MISSING = "–"
 OPEN, SETTLED = "open", "settled"

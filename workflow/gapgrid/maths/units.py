@@ -2,7 +2,7 @@
 
 import re
 
-from gapgrid.spelling import table, word_set
+from gapgrid.maths.spelling import table, word_set
 
 _SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _UNITS = table(

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from gapgrid import grid as g
 from gapgrid import manifest
-from gapgrid.artefacts import Artefact, Source, artefacts
+from gapgrid.commands.artefacts import Artefact, Source, artefacts
+from gapgrid.commands.resume import local_controllers
 from gapgrid.records import InputError, Row, sha256_file
-from gapgrid.resume import local_controllers
 
 FRESH, ADOPTED, STALE, RUNNING, FAILED, MISSING = STATES = ("fresh", "adopted", "stale", "running", "failed", "missing")
 # A cell is what the worst of its steps is.

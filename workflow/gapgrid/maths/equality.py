@@ -9,10 +9,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from gapgrid import formulas, mathforms, sampling
-from gapgrid.formulas import Node
-from gapgrid.mathforms import Based, Equation, Form, Group, Matrix, Opaque, Union, Value, is_constant
-from gapgrid.sampling import DIFFERENT, SAME, UNKNOWN, UNLIKE, Finding, Outcome
+from gapgrid.maths import formulas, mathforms, sampling
+from gapgrid.maths.formulas import Node
+from gapgrid.maths.mathforms import Based, Equation, Form, Group, Matrix, Opaque, Union, Value, is_constant
+from gapgrid.maths.sampling import DIFFERENT, SAME, UNKNOWN, UNLIKE, Finding, Outcome
 
 
 class Options(NamedTuple):

@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import comb, factorial, isqrt
 from typing import Any, NamedTuple
 
-from gapgrid.formulas import Node, literal, variables, walk
+from gapgrid.maths.formulas import Node, literal, variables, walk
 
 
 class Outcome(Enum):

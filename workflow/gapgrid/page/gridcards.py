@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gapgrid import grid as g
-from gapgrid import status as st
+from gapgrid.commands import status as st
 from gapgrid.records import InputError, Row, canonical, read_json, read_jsonl, sha256_text, write_text
 
 FORMAT = 1  # of a side file; a higher one writes all of them anew

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gapgrid import grid as g
-from gapgrid import verify
+from gapgrid.commands import verify
 from gapgrid.records import Row, sha256_file
 
 Source = tuple[Path, str | None]  # a file to hash; or a manifest, and the output in it whose digest counts

@@ -7,10 +7,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from gapgrid import formulas, sampling
-from gapgrid.formulas import MOST_CHARACTERS, Node
-from gapgrid.spelling import GREEK, UNREADABLE, clean
-from gapgrid.units import split_unit, unit_of
+from gapgrid.maths import formulas, sampling
+from gapgrid.maths.formulas import MOST_CHARACTERS, Node
+from gapgrid.maths.spelling import GREEK, UNREADABLE, clean
+from gapgrid.maths.units import split_unit, unit_of
 
 _MOST_ITEMS = 60
 _MOST_NESTED = 20

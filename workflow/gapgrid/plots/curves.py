@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gapgrid import drawing
-from gapgrid.drawing import Drawn
+from gapgrid.plots import drawing
+from gapgrid.plots.drawing import Drawn
 
 Spec = dict[str, Any]
 OPEN = "average's sign not settled"

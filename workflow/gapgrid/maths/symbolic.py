@@ -1,6 +1,6 @@
 """math-verify at arm's length: each question in a process of its own, with limits on memory, processor time and the clock.
 
-An answer may make math-verify hang or crash, but not us. A server process (`python -m gapgrid.symbolic`) loads it once and
+An answer may make math-verify hang or crash, but not us. A server process (`python -m gapgrid.maths.symbolic`) loads it once and
 forks a child for every question, so that a question neither waits for a start nor feels what was asked before it.
 """
 
@@ -152,9 +152,9 @@ class _Server:
 
     def __init__(self) -> None:
         # -P: neither this package's modules nor those in the working directory may stand in for the standard library's.
-        paths = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-        command = [sys.executable, "-P", "-m", "gapgrid.symbolic"]
+        command = [sys.executable, "-P", "-m", "gapgrid.maths.symbolic"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
         )

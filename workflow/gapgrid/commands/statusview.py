@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gapgrid import grid as g
-from gapgrid import status as st
+from gapgrid.commands import status as st
 
 MARKS = {st.FRESH: "", st.ADOPTED: "◇", st.STALE: "△", st.RUNNING: "▶", st.FAILED: "✕", st.MISSING: "–"}
 STYLES = {st.FRESH: "green", st.ADOPTED: "cyan", st.STALE: "yellow", st.RUNNING: "blue", st.FAILED: "red", st.MISSING: "dim"}

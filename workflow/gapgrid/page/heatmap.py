@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gapgrid import grid as g
-from gapgrid import status as st
+from gapgrid.commands import status as st
 from gapgrid.records import InputError, Row, read_json, sha256_file
 
 AVERAGE = "average"

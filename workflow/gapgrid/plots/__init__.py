@@ -1,0 +1,1 @@
+"""How figures are drawn: bars, curves, and what both share."""
