@@ -31,6 +31,7 @@ from tests.workflow.test_staleness import (
     several,
     touch,
 )
+from tests.workflow.test_status import WITHOUT_MANIFEST, to_be_made
 
 RANKED = "small/short/0/easy"
 TOKENS = {"models": ["small"], "mixes": ["short"], "benchmarks": ["easy"], "plot": "token_shift", "problems": 4, "caption": "Tokens."}
@@ -106,6 +107,8 @@ ROWS = [
     Row("stage shift_figure bumped", bump("shift_figure"), of("shift_figure", "tokens")),
     Row("stage case bumped", bump("case"), of("case", "cases")),
     Row("numbers deleted", delete("figures/tokens.csv"), of("shift_figure", "tokens")),
+    Row("ranks deleted, their figure there", delete("shift/small/short/0/easy"), set()),
+    Row("a file of the ranks deleted", delete("shift/small/short/0/easy/shift.jsonl"), set()),
     Row("page deleted", delete("cases/cases.html"), of("case", "cases")),
     Row("students deleted to make room", delete("train/small/short/0/model", "train/small/none/0/model"), set()),
 ]
@@ -118,6 +121,15 @@ def test_change_reruns_exactly(with_closeups: Project, row: Row) -> None:
     if row.expected:
         assert with_closeups.jobs() == row.expected
         assert with_closeups.is_done()
+
+
+NOT_OF_CODE = [row for row in ROWS if "code" not in row.name]
+
+
+@pytest.mark.parametrize("row", NOT_OF_CODE, ids=lambda row: row.name)
+def test_status_tells_what_the_next_run_makes(with_closeups: Project, row: Row) -> None:
+    row.change(with_closeups)
+    assert to_be_made(with_closeups) == {job for job in row.expected if not job.startswith(WITHOUT_MANIFEST)}
 
 
 def test_a_new_seed_is_ranked_too(with_closeups: Project) -> None:

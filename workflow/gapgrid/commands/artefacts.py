@@ -1,10 +1,12 @@
 """Every result that a grid's configuration asks for: its manifest, the spec it should have, what it is made from, its log."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gapgrid import closeups
 from gapgrid import grid as g
 from gapgrid.commands import verify
 from gapgrid.records import Row, sha256_file
@@ -41,10 +43,10 @@ def artefacts(grid: g.Grid, results: Path, logs: Path) -> Iterator[Artefact]:
         log = logs.joinpath(stage, *names)
         log = log.with_name(f"{log.name}.log")
         benchmarks = of_cell[g.TrainingCell(names[0], names[1], int(names[2]))] if stage == "evaluate" else []
-        benchmarks = names[3:] if stage == "grade" else benchmarks
+        benchmarks = names[3:] if stage in ("grade", "shift") else benchmarks
         requests = {name: (results.joinpath("requests", *names[:3], f"{name}.spec"), asked[name]) for name in benchmarks}
         after = _after(stage, inputs)
-        needs = tuple({*after, *_needs(results, stage, names, inputs, benchmarks or list(asked))})
+        needs = tuple({*after, *_needs(grid, results, stage, names, inputs, benchmarks or list(asked))})
         name, local = "/".join(names), _local(grid, stage, names)
         yield Artefact(stage, name, path, spec, inputs, after, needs, log, requests, local)
 
@@ -79,7 +81,7 @@ def _inputs(grid: g.Grid, results: Path, stage: str, names: list[str]) -> dict[s
         return {"base": (base, None), **({} if is_adopted else {"data": (results / f"mixes/{mix}/manifest.json", "train.jsonl")})}
     if stage == "evaluate":
         return {"train": (results / f"train/{name}/manifest.json", None)}
-    if stage == "grade":
+    if stage in ("grade", "shift"):
         trained = results.joinpath("train", *names[:3], "manifest.json")
         return {"train": (trained, None), "request": (results / f"requests/{name}.spec", None), "problems": problems}
     if stage == "score":
@@ -91,24 +93,34 @@ def _inputs(grid: g.Grid, results: Path, stage: str, names: list[str]) -> dict[s
         return {f"score {cell}": (results / f"score/{cell}/manifest.json", None) for cell in _cells(grid)}
     if stage == "table":
         return {cell: (results / f"score/{cell}/score.json", None) for cell in _cells(grid, name)}
+    if stage == "case":
+        return {cell: (results / f"score/{cell}/manifest.json", None) for cell in _cells(grid, name)}
+    if stage == "shift_figure":
+        ranked = _joined(closeups.shift_cells(grid, name))
+        notes: Source = (results / f"tables/{name}.notes.json", None)
+        return {"notes": notes} | {cell: (results / f"shift/{cell}/manifest.json", None) for cell in ranked}
     return {"estimates": (results / f"tables/{name}.estimates.csv", None)} if stage == "figure" else {}
 
 
 def _cells(grid: g.Grid, experiment: str | None = None) -> list[str]:
-    return ["/".join(map(str, cell)) for cell in (g.experiment_cells(grid, experiment) if experiment else g.all_cells(grid))]
+    return _joined(g.experiment_cells(grid, experiment) if experiment else g.all_cells(grid))
+
+
+def _joined(cells: list[g.Cell]) -> list[str]:
+    return ["/".join(map(str, cell)) for cell in cells]
 
 
 def _after(stage: str, inputs: dict[str, Source]) -> tuple[Path, ...]:
     """The manifests that a result follows. A mix is a gate: made anew and the same, it trains nothing, so none follows it."""
     if stage == "table":
         return tuple(path.with_name("manifest.json") for path, _ in inputs.values())
-    if stage == "figure":
-        return tuple(path.with_name(path.name.replace(".estimates.csv", ".manifest.json")) for path, _ in inputs.values())
+    if stage in ("figure", "shift_figure"):
+        return tuple(path.with_name(re.sub(r"\.(estimates\.csv|notes\.json)$", ".manifest.json", path.name)) for path, _ in inputs.values())
     gates = {"data"} if stage == "train" else set()
     return tuple(path for name, (path, _) in inputs.items() if path.name == "manifest.json" and name not in gates)
 
 
-def _needs(results: Path, stage: str, names: list[str], inputs: dict[str, Source], benchmarks: list[str]) -> Iterator[Path]:
+def _needs(grid: g.Grid, results: Path, stage: str, names: list[str], inputs: dict[str, Source], benchmarks: list[str]) -> Iterator[Path]:
     """What a result is made from and does not follow: a mix, the graders' tests, the stamps, the problems that are asked."""
     yield from (path for path, _ in inputs.values() if path.name == "manifest.json")
     if stage in ("base", "train"):
@@ -119,3 +131,6 @@ def _needs(results: Path, stage: str, names: list[str], inputs: dict[str, Source
         yield results.joinpath("evaluate", *names[:3], "manifest.json")
     if stage == "score":
         yield results / "judge/round.json"
+    if stage == "shift":
+        yield results.joinpath("train", names[0], g.UNTOUCHED, str(g.base_seed(grid, names[0], int(names[2]))), "manifest.json")
+        yield results.joinpath("grade", *names, "manifest.json")

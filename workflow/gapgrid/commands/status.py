@@ -22,7 +22,7 @@ FRESH, ADOPTED, STALE, RUNNING, FAILED, MISSING = STATES = ("fresh", "adopted", 
 # A cell is what the worst of its steps is.
 WORST_FIRST = (FAILED, RUNNING, MISSING, STALE, ADOPTED, FRESH)
 # Outputs whose loss the next run makes good: of what only serves to make something else none, of a stage not named here all.
-_SERVING: dict[str, tuple[str, ...]] = dict.fromkeys(("tokenizer", "source", "mix", "problems", "base", "train"), ())
+_SERVING: dict[str, tuple[str, ...]] = dict.fromkeys(("tokenizer", "source", "mix", "problems", "base", "train", "shift"), ())
 TARGETS = {**_SERVING, "grade": ("samples.jsonl",), "score": ("score.json",)}
 WANTED = ("grade", "score", "table")  # made anew when missing, whether or not something else asks for them
 UNNEEDED = ("not needed: what is made from it is there",)
