@@ -1,19 +1,35 @@
 """Made-up estimates of any experiment of a grid, as stage `table` writes them, and what is in a picture."""
 
 import json
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from gapgrid import figure, grid
+from gapgrid import config, figure, grid
 
+GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
 Missing = tuple[str, str]  # student and mix without a value
 NOTES: dict[str, Any] = {"caption": "What it shows.", "protocol": [], "differs": [], "between_students": [], "n_missing": 0}
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No figure stays open; for the modules that take this name in."""
+    yield
+    plt.close("all")
+
+
+def spec_of(name: str, experiment: str) -> dict[str, Any]:
+    """The spec of a figure of `config/<name>`."""
+    return dict(json.loads(grid.figure_spec(GRIDS[name], experiment)))
 
 
 def estimates(of: grid.Grid, experiment: str, missing: set[Missing] = frozenset(), seeds: int = 1) -> pd.DataFrame:  # type: ignore[assignment]

@@ -1,30 +1,16 @@
 """bars: heights, arrows and partners are those of the estimates; what is not settled is grey, what is not built says so."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from gapgrid import config, grid
+from gapgrid import grid
 from gapgrid.plots import bars, drawing
 from tests.unit import pictures
+from tests.unit.pictures import GRIDS, spec_of
 
-GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No figure stays open."""
-    yield
-    plt.close("all")
-
-
-def spec_of(name: str, experiment: str) -> dict[str, Any]:
-    """The figure's spec."""
-    return json.loads(grid.figure_spec(GRIDS[name], experiment))
+closed = pictures.closed
 
 
 def bar_heights(axes: Axes) -> list[float]:

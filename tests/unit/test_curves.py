@@ -1,32 +1,17 @@
 """curves: heights, axes and marks are those of the estimates; what is not settled is hollow and grey."""
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from gapgrid import config, grid
 from gapgrid.plots import curves
 from tests.unit import pictures
+from tests.unit.pictures import GRIDS, spec_of
 
-GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No figure stays open."""
-    yield
-    plt.close("all")
-
-
-def spec_of(name: str, experiment: str) -> dict[str, Any]:
-    """The figure's spec."""
-    return json.loads(grid.figure_spec(GRIDS[name], experiment))
+closed = pictures.closed
 
 
 def lines(axes: Axes) -> dict[str, list[float]]:

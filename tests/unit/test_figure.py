@@ -10,14 +10,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from gapgrid import closeups, config, figure, grid, manifest
+from gapgrid import closeups, figure, grid, manifest
 from gapgrid.plots import drawing
 from gapgrid.records import sha256_file
 from tests.unit import pictures
-from tests.unit.pictures import NOTES
+from tests.unit.pictures import GRIDS, NOTES
 
 Runner = Callable[..., int]
-GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
 EXPERIMENTS = [(name, experiment) for name in GRIDS for experiment in closeups.drawn_by(GRIDS[name], "figure")]
 # One for each look: the same kind, students and number of mixes.
 LOOKS = {
