@@ -17,7 +17,14 @@ from gapgrid import config, figure, grid
 
 GRIDS = {name: config.load(name, root=config.REPOSITORY / "config") for name in ("demo", "paper")}
 Missing = tuple[str, str]  # student and mix without a value
-NOTES: dict[str, Any] = {"caption": "What it shows.", "protocol": [], "differs": [], "between_students": [], "n_missing": 0}
+NOTES: dict[str, Any] = {
+    "caption": "What it shows.",
+    "protocol": [],
+    "differs": [],
+    "varies": "the mix differs",
+    "between_students": [],
+    "n_missing": 0,
+}
 
 
 @pytest.fixture(autouse=True)

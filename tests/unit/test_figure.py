@@ -172,6 +172,8 @@ def test_a_figure_is_stamped_where_not_only_the_mix_differs() -> None:
     picture, _, _ = pictures.drawn(GRIDS["demo"], "teaser", {**NOTES, "differs": ["recipe.epochs: 2 against 3"]})
     (stamp,) = [text.get_text() for text in picture.texts if text.get_bbox_patch()]
     assert " ".join(stamp.split()) == "not only the mix differs: recipe.epochs: 2 against 3"
+    declared = {**NOTES, "differs": ["packing: 1"], "varies": "the mix and the steps differ"}
+    assert drawing.stamp(declared) == "not only the mix and the steps differ: packing: 1"
     picture, _, _ = pictures.drawn(GRIDS["demo"], "teaser", {**NOTES, "differs": DIFFERS})
     (stamp,) = [text.get_text() for text in picture.texts if text.get_bbox_patch()]
     assert stamp.count("\n") == 1 and stamp.endswith("…")
@@ -226,7 +228,7 @@ def test_notes_that_are_none_are_one_message(run: Runner, tmp_path: Path, capsys
     pictures.estimates(GRIDS["demo"], "accuracy").to_csv(files[0], index=False)
     files[1].write_text('{"caption": "c", "differs": []}')
     assert run(figure, json.loads(grid.figure_spec(GRIDS["demo"], "accuracy")), *files) == 1
-    assert "n.json: no key protocol, between_students, n_missing" in capsys.readouterr().err
+    assert "n.json: no key protocol, varies, between_students, n_missing" in capsys.readouterr().err
     assert not files[-1].exists()
 
 

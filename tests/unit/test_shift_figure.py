@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
     "cells": CELLS,
     "shown": {"models": [["m", "103k"]], "mixes": [["short", "short $CoT$"], ["long", "long CoT"]], "benchmarks": [["k4", "4 events"]]},
 }
-NOTES = {"caption": "c", "protocol": [], "differs": [], "between_students": [], "n_missing": 0}
+NOTES = {"caption": "c", "protocol": [], "differs": [], "varies": "the mix differs", "between_students": [], "n_missing": 0}
 
 
 def token(number: int, text: str, n: int, n_shifted: int, shift_sum: int) -> Row:
@@ -162,6 +162,11 @@ def test_what_spoils_the_comparison_is_stamped(tmp_path: Path, call: Callable[..
         assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["short $CoT$", "long CoT"]
         assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["wait", "␣So␣", "."]
         plt.close(figure)
+
+
+def test_notes_that_are_none_are_one_message(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(ROWS, notes={"caption": "c"}) == 1
+    assert "no key protocol, differs, varies, between_students, n_missing" in capsys.readouterr().err
 
 
 def test_lines_above_say_whose_answers_and_how_many_are_left_out(tmp_path: Path) -> None:

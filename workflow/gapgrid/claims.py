@@ -27,7 +27,7 @@ def table_spec(grid: Grid, experiment: str) -> str:
         contrast=entry.get("contrast"),
         statistics=grid["statistics"],
         models={model: student(grid, model) for model in names["models"]},
-        shown={kind: [[name, g.label(grid, kind, name)] for name in names[kind]] for kind in names},
+        shown=g.shown(grid, experiment),
         singles=single_sources(grid, names["mixes"]),
         by_benchmark=entry.get("by_benchmark", True),
         varies=sorted(varies),

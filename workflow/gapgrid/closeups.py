@@ -44,7 +44,7 @@ def shift_figure_spec(grid: Grid, experiment: str) -> str:
     """Of one experiment's figure of shifts: its cells, names in the order given, and its own connectors."""
     entry = grid["experiments"][experiment]
     own = {"connectors": entry["connectors"]} if "connectors" in entry else {}
-    return g.spec("shift_figure", cells=shift_cells(grid, experiment), shown=_shown(grid, entry), **own)
+    return g.spec("shift_figure", cells=shift_cells(grid, experiment), shown=g.shown(grid, experiment), **own)
 
 
 def case_spec(grid: Grid, experiment: str) -> str:
@@ -56,13 +56,8 @@ def case_spec(grid: Grid, experiment: str) -> str:
         choose=entry["choose"],
         problems=problems_of(entry),
         caption=entry["caption"],
-        shown=_shown(grid, entry),
+        shown=g.shown(grid, experiment),
     )
-
-
-def _shown(grid: Grid, entry: dict[str, Any]) -> dict[str, list[list[str]]]:
-    kinds = ("models", "mixes", "benchmarks")
-    return {kind: [[name, g.label(grid, kind, name)] for name in g.named(entry[kind], grid[kind])] for kind in kinds}
 
 
 # ---- what an entry may say ----

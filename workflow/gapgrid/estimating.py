@@ -131,14 +131,17 @@ def _has(found: Found, benchmark: str, spec: Row) -> bool:
 def _values(found: Found, benchmark: str, spec: Row) -> Row:
     options = spec["statistics"]
     low, high = statistics.interval(found.resampled, benchmark, options["confidence"])
-    n_seeds = min(map(len, found.seeds.values())) if benchmark == AVERAGE else len(found.seeds[benchmark])
-    values: Row = {"estimate": found.resampled.values[benchmark], "low": low, "high": high}
-    values |= {"n_questions": found.resampled.n[benchmark], "n_seeds": n_seeds}
+    values: Row = {"estimate": found.resampled.values[benchmark], "low": low, "high": high, **_counts(found, benchmark)}
     if found.resampled.gap and benchmark != AVERAGE:
         first, second = found.sides[benchmark]
         check = gaps.paired_check(first, second, options["resamples"], options["seed"])
         values |= {"check": check.name, "p_check": check.p, "n_first": check.n_first, "n_second": check.n_second}
     return values
+
+
+def _counts(found: Found, benchmark: str) -> Row:
+    n_seeds = min(map(len, found.seeds.values())) if benchmark == AVERAGE else len(found.seeds[benchmark])
+    return {"n_questions": found.resampled.n[benchmark], "n_seeds": n_seeds}
 
 
 def _signs(found: Mapping[Asked, Found], spec: Row) -> dict[tuple[Asked, str], Row]:
@@ -168,8 +171,7 @@ def _mixes(spec: Row, found: Mapping[Asked, Found]) -> Iterator[Row]:
                     continue
                 of_singles = {name: have[name].resampled for name in singles}
                 gap = gaps.mix_minus_best(have[mix].resampled, of_singles, benchmark, confidence)
-                counts = _values(have[mix], benchmark, spec)
-                known.append((base, gap, {key: counts[key] for key in ("n_questions", "n_seeds")}))
+                known.append((base, gap, _counts(have[mix], benchmark)))
         adjusted = iter(gaps.holm([gap.p for _, gap, _ in known if gap is not None]))
         for base, best, counts in known:
             if best is None:
@@ -198,9 +200,15 @@ def _sizes(spec: Row, found: Mapping[Asked, Found]) -> Iterator[Row]:
                 yield base
                 continue
             flip = gaps.sign_flip(sizes, [one.resampled for one in have], benchmark, spec["statistics"]["confidence"])
-            counts = _values(have[0], benchmark, spec)
             shares = {"crosses": flip.crosses, "below": flip.below, "above": flip.above}
-            yield {**base, "estimate": flip.size, "low": flip.low, "high": flip.high, **shares, "n_questions": counts["n_questions"]}
+            yield {
+                **base,
+                "estimate": flip.size,
+                "low": flip.low,
+                "high": flip.high,
+                **shares,
+                "n_questions": have[0].resampled.n[benchmark],
+            }
 
 
 def guess_rows(spec: Row, scores: Sequence[Row]) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.plots import bars, curves, drawing
 from gapgrid.plots.drawing import Drawn
-from gapgrid.records import InputError, atomic, read_json, sha256_file, write_text
+from gapgrid.records import sha256_file, write_text
 
 Spec = dict[str, Any]
 PLOTS: dict[str, Callable[[pd.DataFrame, Spec], Drawn]] = {
@@ -28,17 +28,6 @@ PLOTS: dict[str, Callable[[pd.DataFrame, Spec], Drawn]] = {
     "pairs": bars.pairs,
 }
 LEGEND_TITLES = {"gap_by_size": "benchmark", "accuracy_by_mix": "trained on", "by_weight": "student"}
-NOTES = ("caption", "protocol", "differs", "between_students", "n_missing")
-STAMP = "not only the mix differs: "
-
-
-def read_notes(path: Path) -> dict[str, Any]:
-    """The notes of an experiment's table; an `InputError` names the keys that are missing."""
-    notes = read_json(path)
-    missing = [key for key in NOTES if not isinstance(notes, dict) or key not in notes]
-    if missing:
-        raise InputError(f"{path}: no key {', '.join(missing)}; expected the notes that stage table writes")
-    return notes
 
 
 def draw(estimates: pd.DataFrame, spec: Spec, notes: dict[str, Any]) -> tuple[Figure, pd.DataFrame, list[str]]:
@@ -51,15 +40,18 @@ def draw(estimates: pd.DataFrame, spec: Spec, notes: dict[str, Any]) -> tuple[Fi
         handles = [handle for handle in curves.legend_of(drawn.figure) if handle.get_label() == curves.GUESS]
     else:
         handles = curves.legend_of(drawn.figure)
-    stamp = STAMP + "; ".join(notes["differs"]) if notes["differs"] else None
-    drawing.finish(drawn.figure, lines, stamp, handles, LEGEND_TITLES.get(plot))
+    drawing.finish(drawn.figure, lines, drawing.stamp(notes), handles, LEGEND_TITLES.get(plot))
     return drawn.figure, drawn.points, lines
 
 
 def caption(notes: dict[str, Any], lines: list[str], points: str) -> str:
     """The text that goes with a figure: what it shows, under which protocol, and what is not alike in it."""
     parts = [[notes["caption"]], lines]
-    for title, key in (("Not only the mix differs", "differs"), ("Between students", "between_students"), ("Protocol", "protocol")):
+    for title, key in (
+        (f"Not only {notes['varies']}", "differs"),
+        ("Between students", "between_students"),
+        ("Protocol", "protocol"),
+    ):
         if notes[key]:
             parts.append([f"{title}:", *(f"- {line}" for line in notes[key])])
     parts.append([f"Drawn points: {points}"])
@@ -71,13 +63,10 @@ def work(args: Namespace) -> None:
     """Draw; save both pictures, points, caption and the manifest."""
     spec: Spec = args.spec
     estimates = pd.read_csv(args.estimates, keep_default_na=False, na_values=[""])
-    notes = read_notes(args.notes)
+    notes = drawing.read_notes(args.notes)
     with plt.rc_context(drawing.STYLE):
         figure, points, lines = draw(estimates, spec, notes)
-        for path, metadata in ((args.pdf, {"CreationDate": None}), (args.svg, {"Date": None})):
-            with atomic(path) as side:
-                figure.savefig(side, format=path.suffix[1:], metadata=metadata)
-        plt.close(figure)
+        drawing.save(figure, args.pdf, args.svg)
     write_text(args.points, points.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     write_text(args.caption, caption(notes, lines, args.points.name))
     names = [path.name for path in (args.pdf, args.svg, args.points, args.caption)]

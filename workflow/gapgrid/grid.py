@@ -288,16 +288,22 @@ def audit_spec(grid: Grid) -> str:
 def figure_spec(grid: Grid, experiment: str) -> str:
     """Of one experiment's figure: its kind, and the names shown in the order given."""
     entry = grid["experiments"][experiment]
-    shown = {
-        kind: [[name, label(grid, kind, name)] for name in named(entry[kind], grid[kind])] for kind in ("models", "mixes", "benchmarks")
-    }
+    names = shown(grid, experiment)
     extra: dict[str, Any] = {}
     if "groups" in entry:
-        extra["groups"] = _groups(entry["groups"], [name for name, _ in shown["models"]])
+        extra["groups"] = _groups(entry["groups"], [name for name, _ in names["models"]])
     if "weight_of" in entry:
         extra["weights"] = _weights(grid, entry)
     confidence = grid["statistics"]["confidence"]
-    return spec("figure", plot=entry["plot"], shown=shown, contrast=entry.get("contrast"), confidence=confidence, **extra)
+    return spec("figure", plot=entry["plot"], shown=names, contrast=entry.get("contrast"), confidence=confidence, **extra)
+
+
+def shown(grid: Grid, experiment: str) -> dict[str, list[list[str]]]:
+    """An experiment's students, mixes and benchmarks, each with its label, in the order in which it names them."""
+    entry = grid["experiments"][experiment]
+    return {
+        kind: [[name, label(grid, kind, name)] for name in named(entry[kind], grid[kind])] for kind in ("models", "mixes", "benchmarks")
+    }
 
 
 def _groups(groups: dict[str, list[str]], models: list[str]) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gapgrid.grid import UNTOUCHED, Grid
+from gapgrid.grid import UNTOUCHED, Grid, named
 
 NEED_CONTRAST = ("gap_by_size", "pairs")
 OWN_KEYS = {"groups": "pairs", "weight_of": "by_weight"}
@@ -28,7 +28,7 @@ def plot_problems(grid: Grid, where: str, entry: dict[str, Any]) -> Iterator[str
 def _group_problems(grid: Grid, where: str, entry: dict[str, Any]) -> Iterator[str]:
     """Partners stand at the same place of each group's list and are of one size."""
     groups: dict[str, list[str]] = entry["groups"]
-    models = list(grid["models"]) if entry["models"] == "all" else entry["models"]
+    models = named(entry["models"], grid["models"])
     listed = [model for group in groups.values() for model in group]
     for model in dict.fromkeys(listed):
         if model not in models:
@@ -53,8 +53,7 @@ def _group_problems(grid: Grid, where: str, entry: dict[str, Any]) -> Iterator[s
 def _weight_problems(grid: Grid, where: str, entry: dict[str, Any]) -> Iterator[str]:
     """The mixes are of the source and one other, each weight once, all counted alike."""
     source = entry["weight_of"]
-    listed = grid["mixes"] if entry["mixes"] == "all" else entry["mixes"]
-    mixes = {name: grid["mixes"][name] for name in listed if name != UNTOUCHED and name in grid["mixes"]}
+    mixes = {name: grid["mixes"][name] for name in named(entry["mixes"], grid["mixes"]) if name != UNTOUCHED and name in grid["mixes"]}
     parts = {part for mix in mixes.values() for part in mix["parts"] if part in grid["sources"]}
     others = sorted(parts - {source})
     if source not in parts:

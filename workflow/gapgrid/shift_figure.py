@@ -22,7 +22,7 @@ from gapgrid import manifest
 from gapgrid.command import run_stage, stage_parser
 from gapgrid.injections import cell_text, visible
 from gapgrid.plots import drawing
-from gapgrid.records import InputError, Row, atomic, read_json, read_jsonl, sha256_file, write_text
+from gapgrid.records import InputError, Row, read_json, read_jsonl, sha256_file, write_text
 
 # Words that turn, open or weigh a thought, where an experiment names none; a word of several tokens is not found.
 CONNECTORS = (
@@ -164,18 +164,14 @@ def counts(files: list[Path], spec: dict[str, Any]) -> list[str]:
 
 def work(args: Namespace) -> None:
     """Count, draw; save both pictures, the numbers and the manifest."""
-    spec, notes = args.spec, read_json(args.notes)
+    spec, notes = args.spec, drawing.read_notes(args.notes)
     if missing := [cell for cell, file in zip(spec["cells"], args.shifts, strict=True) if [*file.parts[-5:-1]] != list(map(str, cell))]:
         raise InputError(f"shift_figure: no shifts of {'/'.join(map(str, missing[0]))} at its place on the command line")
     order = [(model, mix) for model, _ in spec["shown"]["models"] for mix, _ in spec["shown"]["mixes"]]
     found = points(list(read_cells(args.shifts, spec.get("connectors", CONNECTORS))), order)
-    stamp = "not only the mix differs: " + "; ".join(notes["differs"]) if notes["differs"] else None
     with plt.rc_context(drawing.STYLE):
-        figure = draw(found, spec, counts(args.shifts, spec), stamp)
-        for path, metadata in ((args.pdf, {"CreationDate": None}), (args.svg, {"Date": None})):
-            with atomic(path) as side:
-                figure.savefig(side, format=path.suffix[1:], metadata=metadata)
-        plt.close(figure)
+        figure = draw(found, spec, counts(args.shifts, spec), drawing.stamp(notes))
+        drawing.save(figure, args.pdf, args.svg)
     write_text(args.points, as_csv(found))
     inputs = {"/".join(file.parts[-5:-1]): sha256_file(file) for file in args.shifts} | {"notes": sha256_file(args.notes)}
     manifest.write(args.manifest, "shift_figure", spec, inputs, [args.pdf.name, args.svg.name, args.points.name])

@@ -129,6 +129,7 @@ def notes(spec: Row, scores: Sequence[Row], manifests: Iterable[Path], extra: Se
         "caption": " ".join([spec["caption"], *(f"{line}." for line in missing)]).strip(),
         "protocol": [*spec["protocol"], _counts(spec, scores), *missing, *extra],
         "differs": [one.line() for one in differs],
+        "varies": " and ".join(f"the {name}" for name in spec["varies"]) + (" differ" if len(spec["varies"]) > 1 else " differs"),
         "differs_in": sorted({one.name for one in differs}),
         "between_students": [one.line() for one in between],
         "n_missing": n_missing,

@@ -11,10 +11,10 @@ localrules:
 rule case:
     """Show the cases of {wildcards.experiment}."""
     input:
-        scores=scores_of("manifest.json"),
-        verdicts=ancient(scores_of("verdicts.jsonl")),
-        samples=ancient(graded_of("samples.jsonl")),
-        graded=ancient(graded_of("graded.jsonl")),
+        scores=files_of("score", "manifest.json"),
+        verdicts=ancient(files_of("score", "verdicts.jsonl")),
+        samples=ancient(files_of("grade", "samples.jsonl")),
+        graded=ancient(files_of("grade", "graded.jsonl")),
         code=code_of("case", "case_page", "injections"),
     output:
         page=report(

@@ -100,12 +100,12 @@ def trained_of(wildcards):
     return [f"{RESULTS}/train/{'/'.join(map(str, cell))}/manifest.json" for cell in sorted(cells)]
 
 
-def scores_of(name):
-    """One file per cell of an experiment."""
+def files_of(stage, name):
+    """One file of a stage per cell of an experiment."""
 
     def of_experiment(wildcards):
         cells = cells_of.experiment_cells(GRID, wildcards.experiment)
-        return expand(f"{RESULTS}/score/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
+        return expand(f"{RESULTS}/{stage}/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
 
     return of_experiment
 

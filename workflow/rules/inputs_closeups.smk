@@ -5,16 +5,6 @@ def case_files(wildcards):
     return expand(f"{RESULTS}/cases/{{experiment}}.html", experiment=closeups.drawn_by(GRID, "case"))
 
 
-def graded_of(name):
-    """One file of the rule step per cell of an experiment."""
-
-    def of_experiment(wildcards):
-        cells = cells_of.experiment_cells(GRID, wildcards.experiment)
-        return expand(f"{RESULTS}/grade/{{cell}}/{name}", cell=["/".join(map(str, cell)) for cell in cells])
-
-    return of_experiment
-
-
 def shifts_of(name):
     """One file per cell of an experiment whose answers are ranked."""
 

@@ -11,8 +11,8 @@ localrules:
 rule table:
     """Tabulate {wildcards.experiment}."""
     input:
-        scores=scores_of("score.json"),
-        verdicts=ancient(scores_of("verdicts.jsonl")),
+        scores=files_of("score", "score.json"),
+        verdicts=ancient(files_of("score", "verdicts.jsonl")),
         trained=ancient(trained_of),
         code=code_of(
             "table",

@@ -19,6 +19,7 @@ from gapgrid.commands.resume import local_controllers
 from gapgrid.records import InputError, Row, sha256_file
 
 FRESH, ADOPTED, STALE, RUNNING, FAILED, MISSING = STATES = ("fresh", "adopted", "stale", "running", "failed", "missing")
+MARKS = {FRESH: "", ADOPTED: "◇", STALE: "△", RUNNING: "▶", FAILED: "✕", MISSING: "–"}  # so that states read without colour
 # A cell is what the worst of its steps is.
 WORST_FIRST = (FAILED, RUNNING, MISSING, STALE, ADOPTED, FRESH)
 # Outputs whose loss the next run makes good: of what only serves to make something else none, of a stage not named here all.
@@ -239,6 +240,21 @@ def cell_steps(grid: g.Grid, statuses: Iterable[Status]) -> dict[g.Cell, list[St
         steps += [("train", trained)] if cell.mix != g.UNTOUCHED else []
         steps += [("evaluate", trained), ("grade", f"{trained}/{cell.benchmark}"), ("score", f"{trained}/{cell.benchmark}")]
         found[cell] = [known[step] for step in steps]
+    return found
+
+
+def cell_counts(grid: g.Grid, statuses: Iterable[Status]) -> dict[str, int]:
+    """State -> how many cells; a cell is what the worst of its steps is."""
+    states = [worst(steps) for steps in cell_steps(grid, statuses).values()]
+    return {state: states.count(state) for state in STATES}
+
+
+def causes(statuses: Iterable[Status], *states: str) -> dict[tuple[str, str, tuple[str, ...]], list[Status]]:
+    """Results in one of these states for a reason of their own: (state, stage, reasons) -> which."""
+    found: dict[tuple[str, str, tuple[str, ...]], list[Status]] = {}
+    for status in statuses:
+        if status.state in states and not status.follows:
+            found.setdefault((status.state, status.artefact.stage, status.reasons), []).append(status)
     return found
 
 

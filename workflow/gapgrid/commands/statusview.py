@@ -12,30 +12,11 @@ from rich.table import Table
 from gapgrid import grid as g
 from gapgrid.commands import status as st
 
-MARKS = {st.FRESH: "", st.ADOPTED: "◇", st.STALE: "△", st.RUNNING: "▶", st.FAILED: "✕", st.MISSING: "–"}
 STYLES = {st.FRESH: "green", st.ADOPTED: "cyan", st.STALE: "yellow", st.RUNNING: "blue", st.FAILED: "red", st.MISSING: "dim"}
 LOG_LINES = 5
 MOST_NAMES = 4
 MOST_REASONS = 3
 MOST_FAILED = 10
-
-Causes = dict[tuple[str, str, tuple[str, ...]], list[st.Status]]
-
-
-def causes(statuses: list[st.Status], state: str) -> Causes:
-    """Results in a state for a reason of their own: (state, stage, reasons) -> which."""
-    found: Causes = {}
-    for status in statuses:
-        if status.state == state and not status.follows:
-            found.setdefault((state, status.artefact.stage, status.reasons), []).append(status)
-    return found
-
-
-def cell_counts(grid: g.Grid, statuses: list[st.Status]) -> dict[str, int]:
-    """State -> how many cells; a cell is what the worst of its steps is."""
-    steps = st.cell_steps(grid, statuses)
-    states = [st.worst(of_cell) for of_cell in steps.values()]
-    return {state: states.count(state) for state in st.STATES}
 
 
 def as_json(grid: g.Grid, statuses: list[st.Status]) -> str:
@@ -64,11 +45,11 @@ def show(grid: g.Grid, statuses: list[st.Status], console: Console) -> None:
 
 
 def _count_table(grid: g.Grid, statuses: list[st.Status]) -> Table:
-    cells = cell_counts(grid, statuses)
+    cells = st.cell_counts(grid, statuses)
     table = Table(title=f"{grid['name']}: {sum(cells.values())} cells", title_justify="left")
     table.add_column("stage")
     for state in st.STATES:
-        table.add_column(f"{MARKS[state]} {state}".strip(), justify="right", header_style=STYLES[state])
+        table.add_column(f"{st.MARKS[state]} {state}".strip(), justify="right", header_style=STYLES[state])
     for stage, of_stage in st.counts(statuses).items():
         table.add_row(stage, *(_number(of_stage[state], state) for state in st.STATES))
     table.add_section()
@@ -97,12 +78,12 @@ def _failed(statuses: list[st.Status]) -> Iterator[str]:
 
 
 def _running(statuses: list[st.Status]) -> Iterator[str]:
-    for (_, stage, reasons), found in causes(statuses, st.RUNNING).items():
+    for (_, stage, reasons), found in st.causes(statuses, st.RUNNING).items():
         yield f"[blue]▶ running[/] {stage} {_names(found)}{escape(''.join(f' ({reason})' for reason in reasons))}"
 
 
 def _stale(statuses: list[st.Status]) -> Iterator[str]:
-    for (_, stage, reasons), found in causes(statuses, st.STALE).items():
+    for (_, stage, reasons), found in st.causes(statuses, st.STALE).items():
         more = f"; {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
         yield f"[yellow]△ stale[/] {len(found)} × {stage}: {escape('; '.join(reasons[:MOST_REASONS]))}{more}  [dim]{_names(found)}[/]"
     n_following = sum(status.follows for status in statuses)

@@ -58,7 +58,7 @@ def content(grid: g.Grid, results: Path, steps: dict[g.Cell, list[st.Status]]) -
         "models": shown.models,
         "mixes": shown.mixes,
         "benchmarks": {heatmap.AVERAGE: f"average of {', '.join(common)}", **labels},
-        "marks": heatmap.MARKS,
+        "marks": st.MARKS,
         "figures": heatmap.figures(grid, seen, heatmap.intervals(grid, results)),
         "cells": cells,
         "scores": {"/".join(map(str, cell)): what.score for cell, what in seen.items() if what.score},
@@ -100,16 +100,15 @@ def page(grid: g.Grid, statuses: list[st.Status], known: Row, made: datetime) ->
 
 
 def _overview(grid: g.Grid, statuses: list[st.Status], made: datetime) -> Iterator[ElementTree.Element]:
-    steps = st.cell_steps(grid, statuses)
-    states = [st.worst(of) for of in steps.values()]
+    cells = st.cell_counts(grid, statuses)
     rows = [(stage, [of[state] for state in st.STATES]) for stage, of in st.counts(statuses).items()]
-    rows.append(("cells", [states.count(state) for state in st.STATES]))
+    rows.append(("cells", list(cells.values())))
     yield element("h1", f"GapGrid: {grid['name']}")
-    n_fresh = sum(state in (st.FRESH, st.ADOPTED) for state in states)
     yield element("nav", *(element("a", name, href=href) for name, href in BESIDE.items()))
-    words = f"{len(steps)} cells, {n_fresh} of them up to date, as of {made:%Y-%m-%d %H:%M} UTC; the states are not live."
+    n_fresh = cells[st.FRESH] + cells[st.ADOPTED]
+    words = f"{sum(cells.values())} cells, {n_fresh} of them up to date, as of {made:%Y-%m-%d %H:%M} UTC; the states are not live."
     yield element("p", words, class_="made")
-    head = element("tr", element("th", "stage"), *(element("th", f"{heatmap.MARKS[state]} {state}".strip()) for state in st.STATES))
+    head = element("tr", element("th", "stage"), *(element("th", f"{st.MARKS[state]} {state}".strip()) for state in st.STATES))
     body = [
         element(
             "tr", element("td", name), *(element("td", str(n or ""), class_="n") for n in ns), class_="total" if name == "cells" else "row"
@@ -124,7 +123,7 @@ def _map() -> Iterator[ElementTree.Element]:
     yield element("h2", "Students × training mixes")
     label = element("label", "Benchmark ", element("select", id="benchmark"), for_="benchmark")
     yield element("div", label, element("span", "Click a cell to see what it is made of.", class_="note"), class_="bar")
-    legend = [element("span", f"{heatmap.MARKS[state]} {meaning}") for state, meaning in MEANING.items() if heatmap.MARKS[state]]
+    legend = [element("span", f"{st.MARKS[state]} {meaning}") for state, meaning in MEANING.items() if st.MARKS[state]]
     grey = element("span", "grey: no score")
     yield element("p", *legend, grey, element("span", "a number without a mark is fresh"), class_="legend note")
     yield element("div", element("div", id="map"), class_="wide")
@@ -132,19 +131,16 @@ def _map() -> Iterator[ElementTree.Element]:
 
 def _causes(statuses: list[st.Status]) -> Iterator[ElementTree.Element]:
     """What failed, runs or is stale for a reason of its own, alike ones in one row."""
-    found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for status in statuses:
-        if status.state in (st.FAILED, st.RUNNING, st.STALE) and not status.follows:
-            key = (status.state, status.artefact.stage, status.reasons)
-            found.setdefault(key, []).append(status.artefact.name)
+    found = st.causes(statuses, st.FAILED, st.RUNNING, st.STALE)
     ordered = sorted(found.items(), key=lambda item: st.WORST_FIRST.index(item[0][0]))
     if not ordered:
         return
     yield element("h2", "What is not fresh, and why")
     body = []
-    for (state, stage, reasons), names in ordered[:MOST_CAUSES]:
+    for (state, stage, reasons), alike in ordered[:MOST_CAUSES]:
+        names = [status.artefact.name for status in alike]
         listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        cells = [f"{heatmap.MARKS[state]} {state}", stage, _few(reasons), str(len(names)), listed]
+        cells = [f"{st.MARKS[state]} {state}", stage, _few(reasons), str(len(names)), listed]
         body.append(element("tr", *(element("td", text) for text in cells)))
     head = element("tr", *(element("th", text) for text in ("state", "stage", "why", "how many", "which")))
     yield element("table", element("thead", head), element("tbody", *body), id="causes")

@@ -16,7 +16,6 @@ from gapgrid.commands import status as st
 from gapgrid.records import InputError, Row, read_json, sha256_file
 
 AVERAGE = "average"
-MARKS = {st.FRESH: "", st.ADOPTED: "◇", st.STALE: "△", st.RUNNING: "▶", st.FAILED: "✕", st.MISSING: "–"}
 SCALE = "Cividis"  # even in lightness, so it reads in grey and to the colour-blind
 DARK_BELOW = 0.45  # of the scale: white letters below it, black ones above
 COLUMN, ROW, MOST_REASONS = 58, 34, 2  # pixels, pixels, a cell's reasons on hover
@@ -193,7 +192,7 @@ def _numbers(places: list[list[Spot | None]], top: float) -> Row:
         "x": [x for x, _, _ in there],
         "y": [y for _, y, _ in there],
         "text": [
-            " ".join(part for part in (f"{spot.value:.1f}" if spot.value is not None else "", MARKS[spot.state]) if part)
+            " ".join(part for part in (f"{spot.value:.1f}" if spot.value is not None else "", st.MARKS[spot.state]) if part)
             for _, _, spot in there
         ],
         "textfont": {"color": ["#ffffff" if is_dark else "#111111" for is_dark in dark], "size": 12},

@@ -6,6 +6,7 @@ Told apart without colour: each series has a marker, a dash or a hatch of its ow
 import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -21,6 +22,8 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from gapgrid.records import InputError, atomic, read_json
 
 # Okabe and Ito's palette, told apart with every common colour blindness; neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -45,6 +48,7 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
 }
 GREY, WARNING = "0.45", "#9B1C1C"
+NOTES = ("caption", "protocol", "differs", "varies", "between_students", "n_missing")
 MARGIN = 0.08  # inches around text
 COLUMNS = [
     "panel",
@@ -245,6 +249,28 @@ def finish(figure: Figure, lines: Sequence[str], stamp: str | None, handles: Seq
     for axes in figure.axes:
         spread_labels(figure, axes)
     _settle(figure)
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes of an experiment's table; an `InputError` names the keys that are missing."""
+    notes = read_json(path)
+    missing = [key for key in NOTES if not isinstance(notes, dict) or key not in notes]
+    if missing:
+        raise InputError(f"{path}: no key {', '.join(missing)}; expected the notes that stage table writes")
+    return notes
+
+
+def stamp(notes: dict[str, Any]) -> str | None:
+    """What spoils the comparison, in the words of a table's notes; None if nothing does."""
+    return f"not only {notes['varies']}: {'; '.join(notes['differs'])}" if notes["differs"] else None
+
+
+def save(figure: Figure, pdf: Path, svg: Path) -> None:
+    """Write a figure as PDF and SVG without a date, so that the same figure is the same bytes, and close it."""
+    for path, metadata in ((pdf, {"CreationDate": None}), (svg, {"Date": None})):
+        with atomic(path) as side:
+            figure.savefig(side, format=path.suffix[1:], metadata=metadata)
+    plt.close(figure)
 
 
 def _settle(figure: Figure) -> None:

@@ -94,17 +94,13 @@ def sheet(spec: Row, estimates: Sequence[Row], scores: Sequence[Row], beside: Se
     sections.append(cut_off(view, scores))
     if shown := [row for row in beside if spec["by_benchmark"] or row["benchmark"] == AVERAGE]:
         sections.append(published(view, shown))
-    stamp = f"Not only {_listed(spec['varies'])} differs: {', '.join(notes['differs_in'])}." if notes["differs"] else ""
+    stamp = f"Not only {notes['varies']}: {', '.join(notes['differs_in'])}." if notes["differs"] else ""
     headed = {
         "What differs besides": notes["differs"],
         "Between students": notes["between_students"],
         "Protocol": notes["protocol"],
     }
     return Sheet(notes["caption"], stamp, sections, {heading: lines for heading, lines in headed.items() if lines})
-
-
-def _listed(varies: Sequence[str]) -> str:
-    return " and ".join(f"the {name}" for name in varies)
 
 
 def gap_label(view: View) -> str:

@@ -69,7 +69,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",  # \textquotedbl wants another font encoding
     "'": r"{'}",
     "`": r"{`}",
     "-": r"{-}",  # else two of them become a dash
@@ -92,7 +92,6 @@ _LATEX = {
     "“": r"\textquotedblleft{}",
     "”": r"\textquotedblright{}",
 }
-_LATEX['"'] = r"{\char34}"  # \textquotedbl wants another font encoding
 LONG = 34  # printed lines above which a table is set smaller
 LONGEST = 52  # and above which it goes on in another one
 
