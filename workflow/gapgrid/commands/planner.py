@@ -9,7 +9,7 @@ import numpy as np
 
 from gapgrid import estimating, power, statistics, table
 from gapgrid.crosschecks import did_you_mean
-from gapgrid.grid import UNTOUCHED, Cell, Grid, base_seed
+from gapgrid.grid import UNTOUCHED, Cell, Grid, base_seed, label
 from gapgrid.power import Components, Design
 from gapgrid.records import InputError, fail_if
 from gapgrid.statistics import AVERAGE
@@ -59,8 +59,8 @@ def run(grid: Grid, results: Path, wanted: Wanted, console: "Console") -> power.
     parts = {name: one._replace(answers=one.answers * k / repeats[name]) for name, one in learnt.parts.items()}
     whole = power.of_average(parts, rows, learnt.seeds) if len(parts) > 1 else parts[benchmarks[0]]
     design = Design(wanted.n_questions or sum(rows.values()), wanted.repeats or k, wanted.n_seeds or len(grid["seeds"]))
-    names = {name: grid["benchmarks"][name].get("label", name) for name in benchmarks}
-    sides = " − ".join("untouched" if mix == UNTOUCHED else grid["mixes"][mix].get("label", mix) for mix in contrast)
+    names = {name: label(grid, "benchmarks", name) for name in benchmarks}
+    sides = " − ".join(label(grid, "mixes", mix) for mix in contrast)
     where = f"mean of {len(benchmarks)} benchmarks" if len(benchmarks) > 1 else names[benchmarks[0]]
     _say(console, learnt.source)
     _show_benchmarks(console, names, rows, repeats, learnt, parts)
@@ -197,8 +197,8 @@ def _show_benchmarks(
     shown = Table()
     for column in ("benchmark", "questions", "repeats", "flip rate", "share of the questions' variance"):
         shown.add_column(column, justify="left" if column == "benchmark" else "right")
-    for name, label in names.items():
-        shown.add_row(escape(label), f"{rows[name]:,}", str(repeats[name]), f"{learnt.flips[name]:.0%}", f"{noise[name] / total:.0%}")
+    for name, called in names.items():
+        shown.add_row(escape(called), f"{rows[name]:,}", str(repeats[name]), f"{learnt.flips[name]:.0%}", f"{noise[name] / total:.0%}")
     console.print(shown)
 
 

@@ -31,11 +31,8 @@ def order(examples: Any, recipe: dict[str, Any], seed: int, devices: int) -> "Sa
 
     `examples` come from `filled`. Which rows make up a global batch is random; within it, rows of like length share a pass.
     """
-    rows, kind, batch = (
-        examples.rows if isinstance(examples, Filled) else examples,
-        recipe.get("batching", "padded"),
-        recipe["global_batch"],
-    )
+    rows = examples.rows if isinstance(examples, Filled) else examples
+    kind, batch = recipe.get("batching", "padded"), recipe["global_batch"]
     if devices == 1 and kind in ("padding_free", "packed"):
         return None
     lengths = [len(example["input_ids"]) for example in rows]
