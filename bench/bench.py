@@ -1,8 +1,8 @@
-"""How long planning takes, where the demo's time goes, what a light job costs. Prints; asserts nothing.
+"""Measure how long planning takes, where the demo's time goes, what a light job costs.
 
-`make bench`. Planning is timed beside null workflows of as many jobs, Snakemake's own floor: one of jobs
-without inputs, one of jobs that read five files each, as ours do on average. The demo's split needs
-its results (`make demo`). Numbers depend on the machine: quote ratios.
+`make bench`. Planning is timed beside null workflows of as many jobs, Snakemake's own minimum: one
+of jobs without inputs, one of jobs that read five files each, as ours do on average. The demo's
+split needs its results (`make demo`). Numbers depend on the machine: quote ratios.
 """
 
 import csv
@@ -24,50 +24,57 @@ RUNS = 3
 
 
 def seconds(command: list[str | Path], folder: Path, runs: int = RUNS) -> tuple[float, str]:
-    """Median wall seconds of a command, and its output."""
-    taken, output = [], ""
+    """Return the median wall seconds of a command, and its output."""
+    durations, output = [], ""
     for _ in range(runs):
         start = time.perf_counter()
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        taken.append(time.perf_counter() - start)
+        durations.append(time.perf_counter() - start)
         output = done.stdout + done.stderr
-    return statistics.median(taken), output
+    return statistics.median(durations), output
 
 
 def n_jobs(output: str) -> int:
-    """The total of a dry run's job table."""
+    """Return the total of a dry run's job table."""
     return next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total "))
 
 
 def null_workflow(folder: Path, jobs: int, inputs: int) -> Path:
-    """As many jobs with nothing in them; with `inputs`, each reads so many files of a few shared root jobs."""
+    """Write a workflow of empty jobs; each reads `inputs` files of a few shared root jobs."""
     file = folder / f"null-{inputs}.smk"
     roots = 20 if inputs else 0
     files = [f'"root/{index}"' for index in range(inputs)]
     file.write_text(
         f'rule all:\n    input: expand("null/{{i}}", i=range({jobs - roots - 1}))\n\n'
         'rule root:\n    output: "root/{i}"\n    shell: "touch {output}"\n\n'
-        f'rule one:\n    input: {", ".join(files)}\n    output: "null/{{i}}"\n    shell: "touch {{output}}"\n'
+        f'rule one:\n    input: {", ".join(files)}\n    output: "null/{{i}}"\n'
+        '    shell: "touch {output}"\n'
     )
     return file
 
 
 def synthetic_grid(folder: Path, n_cells: int) -> None:
-    """The stub grid with enough students for `n_cells` cells: four mixes, five benchmarks."""
+    """Write the stub grid with students for `n_cells` cells: four mixes, five benchmarks."""
     config = folder / "config/big"
     shutil.copytree(REPOSITORY / "tests/workflow/stub", config)
-    models, mixes, benchmarks = (yaml.safe_load((config / f"{name}.yaml").read_text()) for name in ("models", "mixes", "benchmarks"))
-    models = {f"s{index}": models["small"] for index in range(n_cells // 20)}
-    mixes = {f"m{index}": {**mixes["mixed"], "seed": index} for index in range(4)}
-    benchmarks = {f"b{index}": benchmarks["easy"] for index in range(5)}
-    experiment = {"models": "all", "mixes": "all", "benchmarks": "all", "plot": "accuracy_by_mix", "caption": "All."}
-    written = {"models": models, "mixes": mixes, "benchmarks": benchmarks, "experiments": {"all-cells": experiment}}
-    for name, document in written.items():
+    stub = {
+        name: yaml.safe_load((config / f"{name}.yaml").read_text())
+        for name in ("models", "mixes", "benchmarks")
+    }
+    student, mix = stub["models"]["small"], stub["mixes"]["mixed"]
+    experiment = {**dict.fromkeys(stub, "all"), "plot": "accuracy_by_mix", "caption": "All."}
+    documents = {
+        "models": {f"s{index}": student for index in range(n_cells // 20)},
+        "mixes": {f"m{index}": {**mix, "seed": index} for index in range(4)},
+        "benchmarks": {f"b{index}": stub["benchmarks"]["easy"] for index in range(5)},
+        "experiments": {"all-cells": experiment},
+    }
+    for name, document in documents.items():
         (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
 
 
 def planning() -> None:
-    """Plan times of the demo grid and of two synthetic grids, each beside a null workflow."""
+    """Print plan times of the demo grid and of two synthetic grids beside null workflows."""
     print("planning (snakemake -n), median of", RUNS)
     for name, n_cells in (("demo", 0), ("1,000 cells", 1000), ("5,000 cells", 5000)):
         with tempfile.TemporaryDirectory() as temporary:
@@ -76,32 +83,43 @@ def planning() -> None:
                 shutil.copytree(REPOSITORY / part, folder / part)
             if n_cells:
                 synthetic_grid(folder, n_cells)
-            ours, output = seconds([SNAKEMAKE, "-n", "--config", f"grid={'big' if n_cells else 'demo'}"], folder)
+            grid = "big" if n_cells else "demo"
+            ours, output = seconds([SNAKEMAKE, "-n", "--config", f"grid={grid}"], folder)
             jobs = n_jobs(output)
             bare, _ = seconds([SNAKEMAKE, "-n", "-s", null_workflow(folder, jobs, 0)], folder)
             wired, _ = seconds([SNAKEMAKE, "-n", "-s", null_workflow(folder, jobs, 5)], folder)
         print(f"  {name:12} {jobs:6} jobs  ours {ours:6.2f} s", end="")
-        print(f"  null {bare:6.2f} s, ratio {ours / bare:.2f}  null with five inputs a job {wired:6.2f} s, ratio {ours / wired:.2f}")
+        print(f"  null {bare:6.2f} s, ratio {ours / bare:.2f}", end="")
+        print(f"  null with five inputs a job {wired:6.2f} s, ratio {ours / wired:.2f}")
 
 
 def demo_split() -> None:
-    """The demo's core-seconds: training, generation, and the rest (process starts, imports, Snakemake, idle cores)."""
+    """Print the demo's core-seconds: training, generation, and the rest.
+
+    The rest are process starts, imports, Snakemake and idle cores.
+    """
     results = REPOSITORY / "results/demo"
-    logs = sorted((REPOSITORY / ".snakemake/log").glob("*.log"), key=lambda file: file.stat().st_size)
-    if not results.is_dir() or not logs:
+    logs = (REPOSITORY / ".snakemake/log").glob("*.log")
+    log = max(logs, key=lambda file: file.stat().st_size, default=None)
+    if not results.is_dir() or log is None:
         print("demo: no results; run make demo first")
         return
-    lines = [line for line in logs[-1].read_text().splitlines() if line.startswith("Elapsed time: ")]
-    hours, minutes, rest = lines[-1].removeprefix("Elapsed time: ").split(":")
+    hours, minutes, rest = log.read_text().rpartition("Elapsed time: ")[2].split()[0].split(":")
     wall = 3600 * int(hours) + 60 * int(minutes) + float(rest)
     training = sum(_training_seconds(file) for file in results.glob("train/*/*/0/metrics.jsonl"))
-    generation = sum(json.loads(line)["seconds"] for file in results.glob("evaluate/*/*/0/metrics.jsonl") for line in file.open())
+    generation = sum(
+        json.loads(line)["seconds"]
+        for file in results.glob("evaluate/*/*/0/metrics.jsonl")
+        for line in file.open()
+    )
     jobs = sum(_job_seconds(file) for file in (REPOSITORY / "benchmarks/demo").rglob("0.tsv"))
-    total = 2 * wall
+    total, known = 2 * wall, training + generation
     print(f"demo: {wall:.0f} s wall on 2 cores = {total:.0f} core-seconds")
-    for name, part in (("training", training), ("generation", generation), ("overhead", total - training - generation)):
+    parts = {"training": training, "generation": generation, "overhead": total - known}
+    for name, part in parts.items():
         print(f"  {name:12} {part:6.0f} s  {part / total:6.1%}")
-    print(f"  of the overhead, inside GPU-type jobs (start, imports, loading, checks): {jobs - training - generation:.0f} s")
+    what = "inside GPU-type jobs (start, imports, loading, checks)"
+    print(f"  of the overhead, {what}: {jobs - known:.0f} s")
 
 
 def _training_seconds(file: Path) -> float:
@@ -118,7 +136,7 @@ def _job_seconds(file: Path) -> float:
 
 
 def light_job() -> None:
-    """CPU seconds of one per-cell job of the demo, as the operating system counts them."""
+    """Print the CPU seconds of one per-cell job of the demo, as the system counts them."""
     cell = "l/long/0/k4"
     root = REPOSITORY / "results/demo"
     if not (root / "grade" / cell).is_dir():
@@ -135,20 +153,25 @@ def light_job() -> None:
             root / f"problems/{benchmark}/manifest.json",
             out / "manifest.json",
         ]
-        specs = {stage: json.dumps(json.loads((root / stage / cell / "manifest.json").read_text())["spec"]) for stage in ("grade", "score")}
-        grade = [sys.executable, "-m", "gapgrid.grade", "--spec", specs["grade"], *inputs]
-        score = [sys.executable, "-m", "gapgrid.score", "--spec", specs["score"], "--cell", *cell.split("/")]
-        score += ["--prompt", "--", out / "manifest.json", root / "judge/round.json", Path(temporary) / "score/manifest.json"]
-        for name, command in (("grade", grade), ("score", score)):
-            taken = [_cpu_seconds(command) for _ in range(5)]
-            print(f"light job {name}: {statistics.median(taken):.2f} CPU-s (200 answers)")
+        score = Path(temporary) / "score" / cell / "manifest.json"
+        arguments = {
+            "grade": inputs,
+            "score": ["--prompt", "--", out / "manifest.json", root / "judge/round.json", score],
+        }
+        for stage, files in arguments.items():
+            manifest = json.loads((root / stage / cell / "manifest.json").read_text())
+            spec = ["--spec", json.dumps(manifest["spec"])]
+            command = [sys.executable, "-m", f"gapgrid.stages.{stage}", *spec, *files]
+            durations = [_cpu_seconds(command) for _ in range(5)]
+            print(f"light job {stage}: {statistics.median(durations):.2f} CPU-s (200 answers)")
 
 
 def _cpu_seconds(command: list[str | Path]) -> float:
     before = os.times()
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    user = after.children_user - before.children_user
+    return user + after.children_system - before.children_system
 
 
 if __name__ == "__main__":

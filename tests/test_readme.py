@@ -1,4 +1,4 @@
-"""The README's commands, as far as they can be run inside the tests, and its facts about the repository."""
+"""The README's commands, as far as tests can run them, and its facts about the repository."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gapgrid import config
+from gapgrid.config.load import SCHEMAS
 from tests.workflow.conftest import SNAKEMAKE, Project
 
 REPOSITORY = Path(__file__).parents[1]
@@ -18,18 +18,22 @@ BIN = Path(sys.executable).parent
 
 def test_make_commands_exist() -> None:
     for target in set(re.findall(r"(?:`|^    )make ([a-z][a-z-]*)", README, re.MULTILINE)):
-        done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"make {target}: {done.stderr}"
 
 
 def test_make_test_is_what_ci_runs() -> None:
     assert "make test" in (REPOSITORY / ".ci/run").read_text()
-    planned = subprocess.run(["make", "-n", "test"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "-n", "test"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     assert "-m pytest" in planned
 
 
 def test_pictures_and_files_named_exist() -> None:
-    named = ["CITATION.cff", "workflow/gapgrid/grid.py", "tests/workflow/test_staleness.py"]
+    named = ["CITATION.cff", "workflow/gapgrid/grid/specs.py", "tests/workflow/test_staleness.py"]
     for path in [*re.findall(r"\]\((docs/[^)]+)\)", README), *named]:
         assert (REPOSITORY / path).is_file(), path
 
@@ -37,16 +41,25 @@ def test_pictures_and_files_named_exist() -> None:
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     """The README's entries, put into a copy of the demo, plan without an error."""
     project = Project.create(tmp_path / "project", "mine", REPOSITORY / "config/demo")
-    entries = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
+    entries = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    ]
     student, mixes, benchmark, experiment, judge = entries
     assert judge["backend"] == "vllm"
-    project.edit("judge", lambda document: {**judge, "backend": "hf", "size": "tiny"})  # vLLM is not in the demo's environment
+    project.edit(
+        "judge", lambda document: {**judge, "backend": "hf", "size": "tiny"}
+    )  # vLLM is not in the demo's environment
     project.edit("recipes", lambda document: document.update(full=document["sft-l"]))
     project.edit("hardware", lambda document: document.update({"3b": document["tiny"]}))
     project.edit("models", lambda document: document.update(student))
     project.edit("mixes", lambda document: document.update(mixes))
     project.edit("benchmarks", lambda document: document.update(benchmark))
-    project.edit("experiments", lambda document: document.update({f"my-{name}": entry for name, entry in experiment.items()}))
+    project.edit(
+        "experiments",
+        lambda document: document.update(
+            {f"my-{name}": entry for name, entry in experiment.items()}
+        ),
+    )
     task = REPOSITORY / "config/paper/tasks/hendrycks_math_500.yaml"
     (project.folder / "config/mine/tasks/hendrycks_math_500.yaml").write_text(task.read_text())
     planned = project.plan()
@@ -69,7 +82,11 @@ def test_snakemake_commands_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["verify", "summary"])
 def test_gapgrid_commands_without_results(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [BIN / "gapgrid", command, "demo", "--results", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [BIN / "gapgrid", command, "demo", "--results", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if command == "verify":
         assert done.returncode == 1 and "no results yet" in done.stderr
@@ -84,8 +101,10 @@ def test_every_config_key_is_described() -> None:
         missing = []
         for key in ("properties", "patternProperties"):
             for name, inner in (schema.get(key) or {}).items():  # type: ignore[attr-defined]
-                missing += [f"{where}.{name}"] * ("description" not in inner) + undescribed(inner, f"{where}.{name}")
+                missing += [f"{where}.{name}"] * ("description" not in inner) + undescribed(
+                    inner, f"{where}.{name}"
+                )
         return missing
 
-    for file in config.SCHEMAS.glob("*.yaml"):
+    for file in SCHEMAS.glob("*.yaml"):
         assert undescribed(yaml.safe_load(file.read_text()), file.name) == []

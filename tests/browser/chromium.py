@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests: Debian's packages, driven by Selenium; whatever a page asks of a network is seen."""
+"""A headless Chromium: Debian's packages, driven by Selenium, which records all requests."""
 
 import json
 import os
@@ -16,26 +16,38 @@ LOCAL = ("file:", "data:", "blob:", "about:", "chrome:")
 
 
 class UnavailableError(Exception):
-    """Why no browser can be had on this machine."""
+    """Why this machine has no browser and cannot install one."""
 
 
-def can_be_had() -> None:
-    """Install the packages where needed. Raises `UnavailableError` with the reason."""
-    if all(map(shutil.which, PROGRAMS)):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise UnavailableError(f"{' and '.join(PROGRAMS)} are not here, and without apt-get as root they cannot be installed")
+def _is_installed() -> bool:
+    return all(map(shutil.which, PROGRAMS))
+
+
+def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *PACKAGES]
+    command = ["apt-get", *arguments]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True, check=False, timeout=300)
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"apt-get: {error}") from None
-    if done.returncode or not all(map(shutil.which, PROGRAMS)):
-        raise UnavailableError(f"apt-get cannot install {' '.join(PACKAGES)}: {done.stderr.strip()[-200:]}")
+
+
+def ensure_installed() -> None:
+    """Install the packages where needed. Raises `UnavailableError` with the reason."""
+    if _is_installed():
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise UnavailableError(
+            f"no {' and '.join(PROGRAMS)}, and no apt-get as root to install them"
+        )
+    install = ("install", "-qq", "-y", "--no-install-recommends", *PACKAGES)
+    done = _apt(*install)
+    if done.returncode:
+        _apt("update", "-qq")
+        done = _apt(*install)
+    if done.returncode or not _is_installed():
+        reason = done.stderr.strip()[-200:]
+        raise UnavailableError(f"apt-get cannot install {' '.join(PACKAGES)}: {reason}")
 
 
 class Browser:
@@ -45,33 +57,41 @@ class Browser:
         self.driver = driver
 
     def open(self, page: Path) -> None:
-        """Open a file from the disk; what came before is forgotten."""
+        """Open a file from the disk; earlier log entries are dropped."""
         self.driver.get_log("browser")
         self.driver.get_log("performance")
         self.driver.get(page.resolve().as_uri())
 
     def errors(self) -> list[str]:
-        """What the console has said since, warnings too."""
+        """What the console has reported since then, warnings too."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
-    def requests(self, or_stopped: bool = True) -> list[str]:
-        """Addresses asked for since then that are not on this disk; also those that the page's policy has stopped, if `or_stopped`."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = {m["params"]["requestId"]: m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
-        stopped = {
-            m["params"]["requestId"] for m in messages if m["method"] == "Network.loadingFailed" and m["params"].get("blockedReason")
-        }
-        return [url for request, url in asked.items() if not url.startswith(LOCAL) and (or_stopped or request not in stopped)]
+    def requests(self, with_blocked: bool = True) -> list[str]:
+        """Addresses requested since then that are not on this disk.
+
+        `with_blocked` includes those that the page's policy has blocked.
+        """
+        sent, blocked = {}, set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            params = message["params"]
+            if message["method"] == "Network.requestWillBeSent":
+                sent[params["requestId"]] = params["request"]["url"]
+            elif message["method"] == "Network.loadingFailed" and params.get("blockedReason"):
+                blocked.add(params["requestId"])
+        shown = {request: url for request, url in sent.items() if not url.startswith(LOCAL)}
+        return [url for request, url in shown.items() if with_blocked or request not in blocked]
 
     def do(self, script: str, *arguments: Any) -> Any:
         """The value of a script's `return`."""
         return self.driver.execute_script(script, *arguments)
 
     def wait_for(self, script: str, seconds: float = 20) -> Any:
-        """Until the script returns something true; that."""
+        """The first true value that the script returns."""
         from selenium.webdriver.support.ui import WebDriverWait
 
-        return WebDriverWait(self.driver, seconds, 0.05).until(lambda driver: driver.execute_script(script))
+        wait = WebDriverWait(self.driver, seconds, 0.05)
+        return wait.until(lambda driver: driver.execute_script(script))
 
     def picture(self, name: str) -> Path:
         """A screenshot of the whole page among the tests' artefacts."""
@@ -92,13 +112,16 @@ def browser(profile: Path, width: int = 1280, height: int = 900) -> Iterator[Bro
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-    isolated = [
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
         "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost",
         f"--user-data-dir={profile}",
         f"--window-size={width},{height}",
-    ]
-    for argument in (*arguments, *isolated):
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))

@@ -1,4 +1,4 @@
-"""One browser for all tests of this folder; skipped, saying why, where none can be had."""
+"""One browser for all tests of this folder; they are skipped, with the reason, without one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from tests.workflow.conftest import Project, quiet_environment
 
 __all__ = ["quiet_environment"]
 STUB = Path(__file__).parents[1] / "workflow" / "stub"
-MARKUP = "<img src=x onerror='window.hacked=1'>"  # what the larger student is called
+MARKUP = "<img src=x onerror='window.hacked=1'>"  # the label of the larger student
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
     try:
-        chromium.can_be_had()
+        chromium.ensure_installed()
     except chromium.UnavailableError as error:
         pytest.skip(f"no browser here: {error}")
     with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
@@ -25,7 +25,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Brows
 
 @pytest.fixture(scope="session")
 def finished(browser: chromium.Browser, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A stub grid made by the workflow, to be copied; without a browser it is not made."""
+    """A stub grid built by the workflow, to be copied; it is not built without a browser."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project", "stub", STUB)
     project.edit("models", lambda document: document["large"].update(label=MARKUP))
     done = project.snakemake()

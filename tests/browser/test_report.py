@@ -1,15 +1,26 @@
-"""Snakemake's report in a real browser: one file, and its figures are seen."""
+"""Snakemake's report in a real browser: one file, and its figures are shown."""
 
 from pathlib import Path
 
 from tests.browser.chromium import Browser
 from tests.workflow.conftest import Project
 
-OPEN = "const found = [...document.querySelectorAll('a')].find((one) => one.textContent.trim() === arguments[0]); found.click()"
-EYE = "const rows = [...document.querySelectorAll('tbody tr')]; "
-EYE += "rows.find((row) => [...row.cells].some((cell) => cell.textContent.trim() === arguments[0])).querySelector('[iconname=eye]').click()"
-SEEN = "const found = [...document.querySelectorAll('img')].filter((one) => one.src.includes('NAME')); "
-SEEN += "return found.filter((one) => one.naturalWidth > 300 && one.width > 300).length"
+OPEN = """
+[...document.querySelectorAll('a')].find((a) => a.textContent.trim() === arguments[0]).click()
+"""
+HAS_ROW = """
+const cells = [...document.querySelectorAll('tbody td')];
+return cells.some((cell) => cell.textContent.trim() === 'NAME')
+"""
+SHOW = """
+const hasName = (row) => [...row.cells].some((cell) => cell.textContent.trim() === arguments[0]);
+const row = [...document.querySelectorAll('tbody tr')].find(hasName);
+row.querySelector('[iconname=eye]').click()
+"""
+N_SHOWN = """
+const images = [...document.querySelectorAll('img')].filter((image) => image.src.includes('NAME'));
+return images.filter((image) => image.naturalWidth > 300 && image.width > 300).length
+"""
 
 
 def test_the_report_shows_its_figures(browser: Browser, finished: Project, tmp_path: Path) -> None:
@@ -21,11 +32,11 @@ def test_the_report_shows_its_figures(browser: Browser, finished: Project, tmp_p
     assert "learnability-gap grid" in browser.do("return document.body.innerText")
     browser.do(OPEN, "Figures")
     for name in ("gap", "accuracy"):
-        browser.wait_for(f"return [...document.querySelectorAll('tbody td')].some((cell) => cell.textContent.trim() === '{name}')")
-        browser.do(EYE, name)
-        assert browser.wait_for(SEEN.replace("NAME", f"filename={name}.svg")) == 1
+        browser.wait_for(HAS_ROW.replace("NAME", name))
+        browser.do(SHOW, name)
+        assert browser.wait_for(N_SHOWN.replace("NAME", f"filename={name}.svg")) == 1
         browser.picture(f"report-{name}")
-    # Snakemake's own report carries a style sheet's development build, which says so in the console.
+    # Snakemake's own report has a style sheet's development build, which the console reports.
     assert [line for line in browser.errors() if "tailwindcss" not in line] == []
     assert browser.requests() == []
     assert browser.do("return window.hacked") is None

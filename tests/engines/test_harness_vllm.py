@@ -1,4 +1,4 @@
-"""The vLLM engine: how our settings become its arguments, with a stand-in for it; and the real one wherever it is installed."""
+"""The vLLM engine: its arguments, with a stand-in for vLLM; and the real one where installed."""
 
 import importlib.util
 import json
@@ -6,224 +6,172 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gapgrid import evaluate, manifest
-from gapgrid.demo import arithmetic
-from gapgrid.engines import harness, harness_vllm, tiny
+from gapgrid.core import manifest
+from gapgrid.core.records import InputError, Row, read_json, write_json, write_jsonl
+from gapgrid.engines import harness, harness_vllm
 from gapgrid.engines.harness_vllm import VLLMHarness
-from gapgrid.records import InputError, Row, read_json, write_json, write_jsonl
-from gapgrid.responses import Store
+from gapgrid.stages import evaluate
+from gapgrid.stores.responses import Completion, GenerationRequest, Store
+from tests.engines.conftest import Calls
+from tests.engines.helpers import STAND_IN, TASK, benchmark, wait_until
 
-TASK = Path(__file__).parents[2] / "config/demo/tasks/story.yaml"
-REAL = importlib.util.find_spec("vllm") is not None
-needs_vllm = pytest.mark.skipif(not REAL, reason="vllm is in the gpu environment alone: it and the CPU environment exclude each other")
-
-# Answers with the prompt's words after its first token, and then an end of text: cut at the cap like a real answer.
-STAND_IN = """
-import json, os, pathlib
-from types import SimpleNamespace
-SEEN = pathlib.Path(__file__).with_name("seen.jsonl")
-
-def note(**row):
-    with SEEN.open("a") as file:
-        file.write(json.dumps(row) + "\\n")
-
-def SamplingParams(**options):
-    return options
-
-class LLM:
-    def __init__(self, **options):
-        note(load=options, devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: note(shut=True)))
-
-    def generate(self, prompts, params, use_tqdm):
-        note(asked=[prompt["prompt_token_ids"] for prompt in prompts], params=params)
-        if os.environ.get("STAND_IN_DIES"):
-            os._exit(9)
-        return [self.one(prompt["prompt_token_ids"], params) for prompt, params in zip(prompts, params)]
-
-    def one(self, ids, params):
-        reply = [*ids[1:-1], params["stop_token_ids"][0]]
-        finish = os.environ.get("STAND_IN_FINISH") or ("stop" if len(reply) <= params["max_tokens"] else "length")
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(reply[: params["max_tokens"]]), finish_reason=finish)])
-"""
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None,
+    reason="vllm is in the gpu environment alone: it and the CPU environment exclude each other",
+)
+SAMPLING = {"temperature": 0.7, "top_p": 0.9, "seed": 3}
+SAMPLED: Any = {"repeats": 2, "sampling": SAMPLING}
 
 
-class StandIn:
-    """A module that stands in for vllm, and what it was called with."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "seen.jsonl"
-
-    def rows(self, key: str) -> list[Row]:
-        """The calls that noted something under this key."""
-        lines = self.file.read_text().splitlines() if self.file.is_file() else []
-        return [row for row in map(json.loads, lines) if key in row]
-
-    def loads(self, key: str) -> list[Any]:
-        """One argument of every load."""
-        return [row["load"][key] for row in self.rows("load")]
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """`import vllm` gives the stand-in, here and in processes started from here."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "vllm.py").write_text(STAND_IN)
-    real = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "vllm"}
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    yield StandIn(folder)
-    sys.modules.pop("vllm", None)
-    sys.modules.update(real)
-
-
-@pytest.fixture(scope="module")
-def problems() -> list[Row]:
-    """Some benchmark problems."""
-    return [{**row, "gold": row["answer"], "doc_id": index} for index, row in enumerate(arithmetic.benchmark(10, 2, 5))]
-
-
-def task(folder: Path, **generation: Any) -> Path:
-    """A task file with these generation settings."""
+def own_task(folder: Path, **generation: Any) -> Path:
+    """Return a task file with these generation settings."""
     file = folder / "own.yaml"
-    write_json(
-        file,
-        {
-            "task": "own",
-            "output_type": "generate_until",
-            "test_split": "test",
-            "doc_to_text": "{{problem}}",
-            "doc_to_target": "{{gold}}",
-            "generation_kwargs": generation,
-        },
-    )
+    settings = {
+        "task": "own",
+        "output_type": "generate_until",
+        "test_split": "test",
+        "doc_to_text": "{{problem}}",
+        "doc_to_target": "{{gold}}",
+        "generation_kwargs": generation,
+    }
+    write_json(file, settings)
     return file
 
 
-# ---- what is asked ----
+class Unit:
+    """Engines of the tiny student, their requests, and the calls of the stand-in for vLLM."""
+
+    def __init__(self, vllm: Calls, student: Path, problems: list[Any]) -> None:
+        self.calls, self.student, self.problems = vllm, student, problems
+
+    def engine(self, gpus: int = 1, tensor_parallel: int | None = None) -> VLLMHarness:
+        return VLLMHarness(self.student, gpus, tensor_parallel)
+
+    def requests(
+        self, engine: harness.LMEval, task: Path = TASK, **request: Any
+    ) -> list[GenerationRequest]:
+        return engine.build_requests(task, self.problems, {"max_tokens": 12, **request})
 
 
-def test_questions_are_those_of_the_other_engine(student: Path, problems: list[Row], stand_in: StandIn) -> None:
-    request = {"max_tokens": 12, "repeats": 2, "sampling": {"temperature": 0.7, "top_p": 0.9, "seed": 3}}
-    other = harness.Harness(student)
-    one = VLLMHarness(student)
-    assert one.questions(TASK, problems, request) == other.questions(TASK, problems, request)
-    assert (one.max_length, one.longest) == (other.max_length, other.longest)
-    prompts = [question.prompt for question in one.questions(TASK, problems, request)]
-    assert one.prompt_ids(prompts) == other.prompt_ids(prompts)
-    assert one.end_ids() == other.end_ids()
-    assert stand_in.rows("load") == [], "loaded before all questions are known"
+@pytest.fixture
+def unit(vllm: Calls, student: Path, problems: list[Any]) -> Unit:
+    return Unit(vllm, student, problems)
 
 
-def test_greedy_arguments(student: Path, problems: list[Row], stand_in: StandIn) -> None:
-    one = VLLMHarness(student)
-    asked = one.questions(TASK, problems, {"max_tokens": 12})
-    answers = one.answer(asked)
-    (load,) = stand_in.rows("load")
+# ---- requests and arguments ----
+
+
+def test_requests_are_those_of_the_other_engine(unit: Unit) -> None:
+    other, engine = harness.Harness(unit.student), unit.engine()
+    requests = unit.requests(engine, **SAMPLED)
+    assert requests == unit.requests(other, **SAMPLED)
+    assert (engine.max_length, engine.longest) == (other.max_length, other.longest)
+    prompts = [request.prompt for request in requests]
+    assert engine.prompt_ids(prompts) == other.prompt_ids(prompts)
+    assert engine.end_ids() == other.end_ids()
+    assert unit.calls.of("load") == [], "loaded before all requests are known"
+
+
+def test_greedy_arguments(unit: Unit) -> None:
+    engine = unit.engine()
+    requests = unit.requests(engine)
+    completions = engine.generate(requests)
+    (load,) = unit.calls.of("load")
     assert load["load"] == {
-        "model": str(student),
+        "model": str(unit.student),
         "dtype": "float32",
         "tensor_parallel_size": 1,
-        "max_model_len": one.longest,
+        "max_model_len": engine.longest,
         "enable_prefix_caching": False,
         "seed": 0,
     }
-    (call,) = stand_in.rows("asked")
-    assert call["asked"] == one.tokenizer([question.prompt for question in asked])["input_ids"]
-    end = one.tokenizer.eos_token_id
+    (call,) = unit.calls.of("prompts")
+    prompts = [request.prompt for request in requests]
+    assert call["prompts"] == engine.tokenizer(prompts)["input_ids"]
     assert call["params"][0] == {
         "temperature": 0.0,
         "max_tokens": 12,
         "stop": ["<|im_end|>"],
-        "stop_token_ids": [end],
+        "stop_token_ids": [engine.tokenizer.eos_token_id],
         "seed": call["params"][0]["seed"],
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,
     }
-    for question, answer in zip(asked, answers, strict=True):
-        words = question.problem.split()
-        assert answer.response == " ".join(words[:12])
-        assert (answer.finish, answer.n_tokens) == (("stop", len(words) + 1) if len(words) < 12 else ("length", 12))
+    for request, completion in zip(requests, completions, strict=True):
+        words = request.problem.split()
+        n_tokens = len(words) + 1
+        finish = ("stop", n_tokens) if n_tokens <= 12 else ("length", 12)
+        assert completion == Completion(" ".join(words[:12]), *finish)
 
 
-def test_sampled_arguments_and_a_seed_for_each_question(student: Path, problems: list[Row], stand_in: StandIn, tmp_path: Path) -> None:
-    file = task(tmp_path, until=[], top_k=20, repetition_penalty=1.1)
-    one = VLLMHarness(student)
-    request = {"max_tokens": 12, "repeats": 2, "sampling": {"temperature": 0.7, "top_p": 0.9, "seed": 3}}
-    asked = one.questions(file, problems, request)
-    one.answer(asked)
-    one.answer(asked[5:7])
-    whole, part = [call["params"] for call in stand_in.rows("asked")]
-    fixed = {key: whole[0][key] for key in ("temperature", "top_p", "top_k", "repetition_penalty", "stop")}
-    assert fixed == {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1, "stop": []}
+def test_sampled_arguments_and_a_seed_for_each_request(unit: Unit, tmp_path: Path) -> None:
+    task = own_task(tmp_path, until=[], top_k=20, repetition_penalty=1.1)
+    engine = unit.engine()
+    requests = unit.requests(engine, task, **SAMPLED)
+    engine.generate(requests)
+    engine.generate(requests[5:7])
+    whole, part = [call["params"] for call in unit.calls.of("prompts")]
+    expected = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1}
+    assert {key: whole[0][key] for key in (*expected, "stop")} == {**expected, "stop": []}
     seeds = [params["seed"] for params in whole]
-    assert len(set(seeds)) == 20, "a question and repeat share a seed with another"
-    assert [params["seed"] for params in part] == seeds[5:7], "a batch's neighbours change a seed"
-    other = one.questions(file, problems, {**request, "sampling": {**request["sampling"], "seed": 4}})
+    assert len(set(seeds)) == 20, "a request and repeat share a seed with another"
+    assert [params["seed"] for params in part] == seeds[5:7], "the batch changes a seed"
+    other = unit.requests(engine, task, repeats=2, sampling={**SAMPLING, "seed": 4})
     assert harness_vllm.sampling(other[0], [])["seed"] != seeds[0]
 
 
 @pytest.mark.parametrize("until", [["mon"], "mon", ["nowhere", "mon"]])
-def test_an_answer_ends_before_its_stop_string(
-    student: Path, problems: list[Row], stand_in: StandIn, tmp_path: Path, until: list[str] | str
+def test_a_response_ends_before_its_stop_string(
+    unit: Unit, tmp_path: Path, until: list[str] | str
 ) -> None:
-    one = VLLMHarness(student)
-    asked = [
-        question for question in one.questions(task(tmp_path, until=until), problems, {"max_tokens": 60}) if " mon " in question.problem
-    ]
-    answers = one.answer(asked)
-    assert asked and [answer.response for answer in answers] == [question.problem.split("mon")[0] for question in asked]
-    assert stand_in.rows("asked")[0]["params"][0]["stop"] == ([until] if isinstance(until, str) else until)
+    engine = unit.engine()
+    requests = unit.requests(engine, own_task(tmp_path, until=until), max_tokens=60)
+    with_stop = [request for request in requests if " mon " in request.problem]
+    responses = [completion.response for completion in engine.generate(with_stop)]
+    assert responses == [request.problem.split("mon")[0] for request in with_stop] != []
+    stop = unit.calls.of("prompts")[0]["params"][0]["stop"]
+    assert stop == ([until] if isinstance(until, str) else until)
 
 
-def test_a_setting_that_vllm_would_not_get_is_refused(student: Path, problems: list[Row], stand_in: StandIn, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"own.yaml: generation_kwargs num_beams: engine vllm knows .*top_k.* and until"):
-        VLLMHarness(student).questions(task(tmp_path, until=[], num_beams=4), problems, {"max_tokens": 12})
+def test_a_setting_that_vllm_would_not_get_is_refused(unit: Unit, tmp_path: Path) -> None:
+    task = own_task(tmp_path, until=[], num_beams=4)
+    message = r"own.yaml: generation_kwargs num_beams: engine vllm knows .*top_k.* and until"
+    with pytest.raises(InputError, match=message):
+        unit.requests(unit.engine(), task)
 
 
-def test_prompt_and_cap_must_fit(student: Path, problems: list[Row], stand_in: StandIn) -> None:
-    with pytest.raises(InputError, match=r"longest prompt \d+ \+ max_tokens 10000 = \d+ tokens, the model takes 640"):
-        VLLMHarness(student).questions(TASK, problems, {"max_tokens": 10000})
+def test_one_load_for_all_benchmarks_fits_the_longest(unit: Unit) -> None:
+    engine = unit.engine()
+    for requests in [unit.requests(engine, max_tokens=n) for n in (12, 100)]:
+        engine.generate(requests)
+    assert unit.calls.max_model_lens() == [engine.longest]
+    engine.generate(unit.requests(engine, max_tokens=600))
+    assert (
+        unit.calls.max_model_lens()[1:] == [engine.longest] and len(unit.calls.of("shutdown")) == 1
+    )
 
 
-def test_one_load_for_all_benchmarks_with_room_for_the_longest(student: Path, problems: list[Row], stand_in: StandIn) -> None:
-    one = VLLMHarness(student)
-    short = one.questions(TASK, problems, {"max_tokens": 12})
-    long = one.questions(TASK, problems, {"max_tokens": 100})
-    one.answer(short)
-    one.answer(long)
-    assert stand_in.loads("max_model_len") == [one.longest]
-    one.answer(one.questions(TASK, problems, {"max_tokens": 600}))
-    assert stand_in.loads("max_model_len")[1:] == [one.longest] and len(stand_in.rows("shut")) == 1
-
-
-def test_ends_of_both_files(student: Path, tmp_path: Path, stand_in: StandIn) -> None:
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(student, folder)
+def test_ends_of_both_files(unit: Unit, changed: Callable[..., Path]) -> None:
+    folder = changed(generation_config={"eos_token_id": [0, 5]})
     end = read_json(folder / "config.json")["eos_token_id"]
-    write_json(folder / "generation_config.json", {"eos_token_id": [0, 5]})
     assert VLLMHarness(folder).end_ids() == {0, 5, end}
     (folder / "generation_config.json").unlink()
     assert VLLMHarness(folder).end_ids() == {end}
 
 
-def test_an_answer_that_vllm_gave_up_on_is_not_kept(
-    student: Path, problems: list[Row], stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+def test_a_completion_that_vllm_gave_up_on_is_not_kept(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STAND_IN_FINISH", "abort")
-    one = VLLMHarness(student)
-    with pytest.raises(InputError, match=r"vLLM gave up on the question '.*' \(abort\)"):
-        one.answer(one.questions(TASK, problems, {"max_tokens": 12}))
+    engine = unit.engine()
+    with pytest.raises(InputError, match=r"vLLM gave up on the problem '.*' \(abort\)"):
+        engine.generate(unit.requests(engine))
 
 
 def test_without_vllm_the_engine_says_so(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,212 +180,224 @@ def test_without_vllm_the_engine_says_so(student: Path, monkeypatch: pytest.Monk
         VLLMHarness(student)
 
 
-def test_the_stage_loads_this_engine(student: Path, stand_in: StandIn) -> None:
-    one = evaluate.load_engine("vllm", student, 2, 1)
-    assert isinstance(one, VLLMHarness) and (one.split, one.copies) == (1, 2)
-
-
 # ---- several GPUs ----
 
 
 @pytest.mark.parametrize(
-    ("gpus", "tensor_parallel", "split", "copies"), [(0, None, 1, 1), (1, None, 1, 1), (2, None, 2, 1), (4, 2, 2, 2), (3, 1, 1, 3)]
+    ("gpus", "tensor_parallel", "expected"),
+    [(0, None, (1, 1)), (1, None, (1, 1)), (2, None, (2, 1)), (4, 2, (2, 2)), (3, 1, (1, 3))],
 )
-def test_gpus_hold_one_copy_or_several(
-    student: Path, stand_in: StandIn, gpus: int, tensor_parallel: int | None, split: int, copies: int
+def test_gpus_hold_one_replica_or_several(
+    unit: Unit, gpus: int, tensor_parallel: int | None, expected: tuple[int, int]
 ) -> None:
-    one = VLLMHarness(student, gpus, tensor_parallel)
-    assert (one.split, one.copies) == (split, copies)
+    engine = evaluate.load_engine("vllm", unit.student, gpus, tensor_parallel)
+    assert isinstance(engine, VLLMHarness)
+    assert (engine.tensor_parallel, engine.n_replicas) == expected
 
 
 @pytest.mark.parametrize(
-    ("gpus", "tensor_parallel", "expected"),
-    [(4, 3, "4 GPUs cannot be shared out 3 to a copy"), (4, None, "2 attention heads cannot be split over 4 GPUs")],
+    ("tensor_parallel", "message"),
+    [
+        (3, "4 GPUs cannot be divided into replicas of 3 GPUs"),
+        (None, "2 attention heads cannot be split over 4 GPUs"),
+    ],
 )
-def test_gpus_that_do_not_fit(student: Path, stand_in: StandIn, gpus: int, tensor_parallel: int | None, expected: str) -> None:
-    with pytest.raises(InputError, match=expected):
-        VLLMHarness(student, gpus, tensor_parallel)
+def test_gpus_that_do_not_fit(unit: Unit, tensor_parallel: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        unit.engine(4, tensor_parallel)
 
 
 def test_devices_are_those_that_the_job_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert harness_vllm.devices(2, 2) == ["0,1", "2,3"]
+    assert harness_vllm.device_groups(2, 2) == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
-    assert harness_vllm.devices(3, 1) == ["3", "5", "6"]
-    with pytest.raises(InputError, match="4 GPUs asked for, CUDA_VISIBLE_DEVICES names 3"):
-        harness_vllm.devices(2, 2)
+    assert harness_vllm.device_groups(3, 1) == ["3", "5", "6"]
+    with pytest.raises(InputError, match="4 GPUs requested, CUDA_VISIBLE_DEVICES names 3"):
+        harness_vllm.device_groups(2, 2)
 
 
-def test_copies_share_a_batch_and_answer_as_one_would(student: Path, problems: list[Row], stand_in: StandIn) -> None:
-    asked = VLLMHarness(student).questions(TASK, problems, {"max_tokens": 12})
-    alone = VLLMHarness(student)
-    alone.questions(TASK, problems, {"max_tokens": 12})
-    expected = alone.answer(asked)
-    two = VLLMHarness(student, 2, 1)
-    two.questions(TASK, problems, {"max_tokens": 12})
-    assert two.answer(asked) == expected
-    assert two.answer(asked[:1]) == expected[:1], "one question leaves a copy idle"
-    assert two.engine is not None
-    two.engine.close()
-    assert [row["devices"] for row in stand_in.rows("load")[1:]] in (["0", "1"], ["1", "0"])
-    assert sorted(len(call["asked"]) for call in stand_in.rows("asked")) == [1, 5, 5, 10]
+def test_replicas_share_a_batch_and_generate_as_one_would(unit: Unit) -> None:
+    engine, pool = unit.engine(), unit.engine(2, 1)
+    requests = unit.requests(engine)
+    expected = engine.generate(requests)
+    unit.requests(pool)
+    assert pool.generate(requests) == expected
+    assert pool.generate(requests[:1]) == expected[:1], "one request leaves a replica idle"
+    assert pool.engine is not None
+    pool.engine.close()
+    assert sorted(row["devices"] for row in unit.calls.of("load")[1:]) == ["0", "1"]
+    assert sorted(len(call["prompts"]) for call in unit.calls.of("prompts")) == [1, 5, 5, 10]
 
 
-def test_a_copy_that_dies_is_one_message(student: Path, problems: list[Row], stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_dies_is_one_message(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAND_IN_DIES", "1")
-    two = VLLMHarness(student, 2, 1)
-    asked = two.questions(TASK, problems, {"max_tokens": 12})
+    pool = unit.engine(2, 1)
     with pytest.raises(InputError, match="a vLLM process has ended, its message is above"):
-        two.answer(asked)
+        pool.generate(unit.requests(pool))
 
 
 ORPHANS = """
 import sys
 if __name__ == "__main__":
-    from pathlib import Path
-    from gapgrid.engines.harness_vllm import Copies
-    two = Copies({"model": "none"}, ["0", "1"])
-    two.ask([([1, 2, 3], {"max_tokens": 5, "stop_token_ids": [0]})] * 2)
-    print(*[process.pid for process in two.processes], flush=True)
+    from gapgrid.engines.harness_vllm import ReplicaPool
+    pool = ReplicaPool({"model": "none"}, ["0", "1"])
+    pool.generate([([1, 2, 3], {"max_tokens": 5, "stop_token_ids": [0]})] * 2)
+    print(*[process.pid for process in pool.processes], flush=True)
     if sys.argv[1] == "raise":
         raise KeyboardInterrupt
-    if sys.argv[1] == "wait":
-        sys.stdin.read()
+    sys.stdin.read()
 """
 
 
 @pytest.mark.parametrize("end", ["raise", "wait"])
-def test_copies_end_with_the_job_however_it_ends(stand_in: StandIn, tmp_path: Path, end: str) -> None:
+def test_replicas_end_with_the_job_however_it_ends(unit: Unit, tmp_path: Path, end: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(ORPHANS)
-    paths = os.pathsep.join([str(stand_in.file.parent), str(Path(evaluate.__file__).parents[1])])
-    command = [sys.executable, str(script), end]
-    job = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen(
+        [sys.executable, str(script), end],
+        env={**os.environ, "PYTHONPATH": str(STAND_IN)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert job.stdout is not None
-    pids = job.stdout.readline().split()
-    assert len(pids) == 2
+    processes = [Path(f"/proc/{pid}") for pid in job.stdout.readline().split()]
+    assert len(processes) == 2
     if end == "wait":
         job.kill()
     job.wait(timeout=60)
-    until = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").is_dir() for pid in pids) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").is_dir()]
+    wait_until(lambda: not any(map(Path.is_dir, processes)), "they outlive the job", 60)
 
 
 # ---- the real one, on a CPU too (its attention there takes heads of 32 and more) ----
 
 
-REQUESTS = {
+REQUESTS: dict[str, Row] = {
     "greedy": {"max_tokens": 40},
     "stops": {"max_tokens": 40},
-    "sampled": {"max_tokens": 30, "repeats": 2, "sampling": {"temperature": 0.9, "top_p": 0.95, "seed": 3}},
+    "sampled": {
+        "max_tokens": 30,
+        "repeats": 2,
+        "sampling": {"temperature": 0.9, "top_p": 0.95, "seed": 3},
+    },
 }
 
 
 @pytest.fixture(scope="module")
-def real_cell(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
-    """A training cell with a model that vLLM takes, answered by transformers; a stop string that some of its answers hold."""
-    folder = tmp_path_factory.mktemp("cell")
-    tiny.build({"hidden_size": 64, "layers": 2, "heads": 2, "ffn": 96}, tokenizer_folder, 0, folder / "model")
+def real_cell(build: Callable[..., Path]) -> Path:
+    """A training cell with a model that vLLM takes, and completions by transformers.
+
+    Its task `own.yaml` has a stop string that about half of the responses hold.
+    """
+    folder = build(hidden_size=64, ffn=96).parent
     manifest.write(folder / "manifest.json", "train", {"version": 1}, {}, ["model"])
-    rows = [{**row, "gold": row["answer"], "doc_id": index} for index, row in enumerate(arithmetic.benchmark(40, 4, 5))]
     for name, request in REQUESTS.items():
-        write_jsonl(folder / f"{name}.jsonl", rows)
-        (folder / f"{name}.spec").write_text(f"{json.dumps(request)}\n{name}\n")  # the second line stands for the task's digest
+        write_jsonl(folder / f"{name}.jsonl", benchmark(40, 4))
+        # The second line stands for the task's digest.
+        (folder / f"{name}.spec").write_text(f"{json.dumps(request)}\n{name}\n")
     assert evaluate.main(arguments(folder, "hf", "hf", ["greedy"])) == 0
-    answers = [set(row["response"].split()) for row in rows_of(folder, "hf")["greedy"]]
-    words = sorted(set.union(*answers))
-    task(folder, until=[min(words, key=lambda word: abs(sum(word in answer for answer in answers) - len(answers) / 2))])
+    responses = [set(row["response"].split()) for row in rows_of(folder, "hf")["greedy"]]
+    counts = {
+        word: sum(word in words for words in responses) for word in sorted(set.union(*responses))
+    }
+    half = len(responses) / 2
+    own_task(folder, until=[min(counts, key=lambda word: abs(counts[word] - half))])
     return folder
 
 
 def arguments(cell: Path, engine: str, out: str, names: list[str]) -> list[str]:
-    """Of the stage over these benchmarks."""
+    """Return the arguments of the stage over these benchmarks."""
     spec = json.dumps({"stage": "evaluate", "version": 1, "engine": {"name": engine}})
-    places = [f"{cell}/model", f"{cell}/manifest.json", f"{cell}/{out}/manifest.json"]
+    files = [f"{cell}/model", f"{cell}/manifest.json", f"{cell}/{out}/manifest.json"]
     tasks = [str(cell / "own.yaml" if name == "stops" else TASK) for name in names]
     requests, problems = ([f"{cell}/{name}.{end}" for name in names] for end in ("spec", "jsonl"))
-    return ["--spec", spec, *places, "--requests", *requests, "--problems", *problems, "--tasks", *tasks]
+    lists = ["--requests", *requests, "--problems", *problems, "--tasks", *tasks]
+    return ["--spec", spec, *files, *lists]
 
 
-def rows_of(cell: Path, out: str) -> dict[str, list[Row]]:
-    """Benchmark -> its rows in the store."""
+def rows_of(cell: Path, out: str) -> dict[str, list[Any]]:
+    """Return each benchmark's rows in the store."""
     facts = manifest.read(cell / out / "manifest.json")["facts"]
     with Store(cell / out / "responses" / f"{facts['model']}.sqlite", must_exist=True) as store:
-        return {served["benchmark"]: store.rows(digest) for digest, served in facts["requests"].items()}
+        requests = facts["requests"].items()
+        return {served["benchmark"]: store.rows(digest) for digest, served in requests}
 
 
 RUN = """
 import os, signal, sys
 if __name__ == "__main__":
-    from gapgrid import evaluate
     from gapgrid.engines.harness_vllm import VLLMHarness
+    from gapgrid.stages import evaluate
     VLLMHarness.batch_rows = 16
-    real, dies_at, calls = VLLMHarness.answer, int(sys.argv[1]), []
-    def answer(self, questions):
-        calls.append(questions)
+    real, dies_at, calls = VLLMHarness.generate, int(sys.argv[1]), []
+    def generate(self, requests):
+        calls.append(requests)
         if len(calls) == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, questions)
-    VLLMHarness.answer = answer
+        return real(self, requests)
+    VLLMHarness.generate = generate
     sys.exit(evaluate.main(sys.argv[2:]))
 """
 
 
 def run(cell: Path, out: str, dies_at: int = 0) -> int:
-    """The stage with vLLM in a process of its own; its exit status."""
+    """Run the stage with vLLM in a process of its own; return its exit status."""
     script = cell / "run.py"
     script.write_text(RUN)
     settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    workflow = str(Path(evaluate.__file__).parents[1])
-    command = [sys.executable, str(script), str(dies_at), *arguments(cell, "vllm", out, list(REQUESTS))]
-    return subprocess.run(command, env={**os.environ, **settings, "PYTHONPATH": workflow}, timeout=900).returncode
+    environment = {**os.environ, **settings}
+    command = [sys.executable, str(script), str(dies_at)]
+    command += arguments(cell, "vllm", out, list(REQUESTS))
+    return subprocess.run(command, env=environment, timeout=900).returncode
 
 
 @pytest.fixture(scope="module")
-def answered(real_cell: Path) -> dict[str, list[Row]]:
-    """The real vLLM's answers, from one undisturbed run."""
+def generated(real_cell: Path) -> dict[str, list[Any]]:
+    """The real vLLM's completions, from one undisturbed run."""
     assert run(real_cell, "vllm") == 0
     return rows_of(real_cell, "vllm")
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_vllm_answers_greedily_as_transformers_does(real_cell: Path, answered: dict[str, list[Row]]) -> None:
-    pairs = list(zip(answered["greedy"], rows_of(real_cell, "hf")["greedy"], strict=True))
+def test_vllm_generates_greedily_as_transformers_does(real_cell: Path, generated: Any) -> None:
+    pairs = list(zip(generated["greedy"], rows_of(real_cell, "hf")["greedy"], strict=True))
     assert sum(ours == theirs for ours, theirs in pairs) >= 0.95 * len(pairs), "more than rounding"
     assert len({ours["response"] for ours, _ in pairs}) > 5, "the case is too easy"
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_vllm_stops_before_a_stop_string(real_cell: Path, answered: dict[str, list[Row]]) -> None:
+def test_vllm_stops_before_a_stop_string(real_cell: Path, generated: Any) -> None:
     (stop,) = read_json(real_cell / "own.yaml")["generation_kwargs"]["until"]
-    for row, whole in zip(answered["stops"], answered["greedy"], strict=True):
+    for row, whole in zip(generated["stops"], generated["greedy"], strict=True):
         before, *after = whole["response"].split(stop)
         assert row["response"] == before
         if after:
             assert row["finish"] == "stop" and row["n_tokens"] <= whole["n_tokens"]
         else:
             assert (row["finish"], row["n_tokens"]) == (whole["finish"], whole["n_tokens"])
-    assert {row["finish"] for row in answered["stops"]} == {"stop", "length"}, "the case is too easy"
+    finishes = {row["finish"] for row in generated["stops"]}
+    assert finishes == {"stop", "length"}, "the case is too easy"
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_vllm_draws_each_repeat_by_its_own_seed(answered: dict[str, list[Row]]) -> None:
-    pairs = zip(answered["sampled"][::2], answered["sampled"][1::2], strict=True)
-    assert sum(one["response"] != other["response"] for one, other in pairs) > 30
+def test_vllm_draws_each_repeat_by_its_own_seed(generated: Any) -> None:
+    responses = [row["response"] for row in generated["sampled"]]
+    pairs = zip(responses[::2], responses[1::2], strict=True)
+    assert sum(first != second for first, second in pairs) > 30
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_vllm_killed_and_run_again_ends_with_the_same_answers(real_cell: Path, answered: dict[str, list[Row]]) -> None:
+def test_vllm_killed_and_run_again_ends_with_the_same_completions(
+    real_cell: Path, generated: Any
+) -> None:
     assert run(real_cell, "killed", dies_at=5) == -signal.SIGKILL
     (store,) = (real_cell / "killed" / "responses").glob("*.sqlite")
     with Store(store) as kept:
         # Four batches: 16, 16 and 8 of the first benchmark, 16 of the second.
         assert kept.connection.execute("select count(*) from answers").fetchone() == (56,)
     assert run(real_cell, "killed") == 0
-    assert rows_of(real_cell, "killed") == answered
+    assert rows_of(real_cell, "killed") == generated

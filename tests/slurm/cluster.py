@@ -1,7 +1,8 @@
-"""A real SLURM on this machine for the tests: Debian's daemons, virtual nodes, GPUs that are only counted, loopback alone.
+"""A real SLURM on this machine: Debian's daemons, virtual nodes, GPUs that are only counted.
 
-Two nodes without and two with four GPUs each (partitions `cpu`, `gpu`, and `spot`, whose jobs `urgent` ones push out).
-The configuration has to be /etc/slurm: the job step plugin drops SLURM_CONF from the environment. All else lies in one folder.
+Two nodes without and two with four GPUs each (partitions `cpu`, `gpu`, and `spot`, whose jobs
+`urgent` ones preempt), on the loopback interface alone. The configuration has to be /etc/slurm: the
+job step plugin drops SLURM_CONF from the environment. All else lies in one folder.
 `python -m tests.slurm.cluster up|down` starts and stops it by hand.
 """
 
@@ -23,30 +24,31 @@ TEMPLATES = Path(__file__).parent / "conf"
 MARK = "# written by GapGrid's tests"
 NODES = ("c1", "c2", "g1", "g2")
 FIRST_PORT = 26810
-TIMEOUT = 30  # seconds for any daemon to come or go
-NODE_TIMEOUT = 120  # seconds for all nodes to be idle, and for all jobs to be gone: a busy machine's daemons answer late
+TIMEOUT = 30  # seconds for any daemon to start or stop
+NODE_TIMEOUT = 120  # seconds for all nodes to be idle or all jobs gone: a busy machine is slow
 
 
 class UnavailableError(Exception):
-    """Why no cluster can be had on this machine."""
+    """Why SLURM cannot run on this machine."""
 
 
 def run(*command: str, check: bool = True) -> str:
-    """A SLURM command's output; `CalledProcessError` if it fails and `check`."""
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout.strip()
+    """Return a SLURM command's output; raise `CalledProcessError` if it fails and `check`."""
+    done = subprocess.run(command, capture_output=True, text=True, check=check, timeout=120)
+    return done.stdout.strip()
 
 
-def wait_for(what: Callable[[], object], why: str, seconds: float = TIMEOUT) -> None:
-    """Until `what()` is true; `TimeoutError` names what did not come."""
+def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
+    """Wait until `condition()` is true; a `TimeoutError` names `what` did not happen."""
     deadline = time.monotonic() + seconds
-    while not what():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{why}: not within {seconds} s")
+            raise TimeoutError(f"{what}: not within {seconds} s")
         time.sleep(0.2)
 
 
-def can_be_had() -> None:
-    """Install the packages where needed. Raises `UnavailableError` with the reason."""
+def install_packages() -> None:
+    """Install the packages where needed; raise `UnavailableError` where that is impossible."""
     if os.geteuid() != 0:
         raise UnavailableError("a SLURM of our own needs root")
     own = ETC / "slurm.conf"
@@ -64,21 +66,33 @@ def is_installed(package: str) -> bool:
 
 
 def install(packages: list[str]) -> None:
-    """By apt-get; a policy keeps the packages' own services from starting meanwhile."""
+    """Install by apt-get; a policy keeps the packages' own services from starting."""
     policy = Path("/usr/sbin/policy-rc.d")
     is_ours = not policy.exists()
     if is_ours:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    install = ["install", "-qq", "-y", "--no-install-recommends", *packages]
+
+    def apt_get(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["apt-get", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        done = apt_get(*install)
         if done.returncode:
-            subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True, check=False, timeout=300)
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+            apt_get("update", "-qq")
+            done = apt_get(*install)
         if done.returncode:
-            raise UnavailableError(f"apt-get cannot install {' '.join(packages)}: {done.stderr.strip()[-200:]}")
+            why = done.stderr.strip()[-200:]
+            raise UnavailableError(f"apt-get cannot install {' '.join(packages)}: {why}")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"apt-get: {error}") from None
     finally:
@@ -90,7 +104,7 @@ def install(packages: list[str]) -> None:
 
 
 def pid_of(name: str) -> int | None:
-    """The process of a pid file of ours, if it lives; a zombie that nobody has reaped does not."""
+    """Return the process of a pid file of ours, if it lives; a zombie does not."""
     try:
         pid = int((HOME / "run" / f"{name}.pid").read_text())
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1]
@@ -104,12 +118,20 @@ def launch(name: str, *command: str) -> None:
     """Start a daemon unless it runs, away from this session and its terminal."""
     if pid_of(name) is None:
         with (HOME / "log" / "start.log").open("a") as log:
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, start_new_session=True, timeout=TIMEOUT)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+                start_new_session=True,
+                timeout=TIMEOUT,
+            )
         wait_for(lambda: pid_of(name), f"{name} (see {HOME}/log)")
 
 
 def end(name: str, how: signal.Signals = signal.SIGTERM) -> None:
-    """Stop a daemon; one that does not go is killed."""
+    """Stop a daemon; kill it if it does not stop."""
     pid = pid_of(name)
     if pid is None:
         return
@@ -125,8 +147,9 @@ def write_configuration() -> None:
         (HOME / folder).mkdir(parents=True, exist_ok=True)
     HOME.chmod(0o755)
     for index in range(4):
+        # /dev/null under another name: slurmd drops GPUs without a device file.
         device = HOME / "run" / f"gpu{index}"
-        if not device.exists():  # /dev/null under another name: slurmd drops GPUs without a device file
+        if not device.exists():
             os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     ETC.mkdir(exist_ok=True)
     host = socket.gethostname().split(".")[0]
@@ -155,7 +178,7 @@ def start_munge() -> None:
 
 def up() -> None:
     """Start what does not run yet and make every node idle again. Raises `UnavailableError`."""
-    can_be_had()
+    install_packages()
     write_configuration()
     start_munge()
     start_controller()
@@ -164,24 +187,26 @@ def up() -> None:
     try:
         wait_for(are_idle, "all nodes idle", NODE_TIMEOUT)
     except TimeoutError as error:
-        raise TimeoutError(f"{error}; {states()}; {run('sinfo', '-R', '-h', check=False)}") from None
+        reasons = run("sinfo", "-R", "-h", check=False)
+        raise TimeoutError(f"{error}; {states()}; {reasons}") from None
 
 
 def states() -> dict[str, str]:
-    """Each node's state in SLURM's words; none while the controller does not answer."""
-    return dict(line.split() for line in run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T", check=False).splitlines())
+    """Return each node's state in SLURM's words; none while the controller does not answer."""
+    lines = run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T", check=False).splitlines()
+    return dict(line.split() for line in lines)
 
 
 def are_idle() -> bool:
-    """Whether every node is; one that is neither idle nor at work is told to come back.
+    """Return whether every node is idle; resume those that are down or drained.
 
-    Each time anew: a node may be set down or drained only after its daemon has said what devices it has.
+    At every call: a node may be set down or drained only after its daemon has reported its devices.
     """
-    found = states()
-    for node, state in found.items():
+    by_node = states()
+    for node, state in by_node.items():
         if state.startswith(("down", "drain", "fail", "unknown")):
             run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-    return set(found) == set(NODES) and set(found.values()) == {"idle"}
+    return set(by_node) == set(NODES) and set(by_node.values()) == {"idle"}
 
 
 def start_controller() -> None:
@@ -204,14 +229,13 @@ def down() -> None:
 
 def clear() -> None:
     """Cancel every job and wait until all are gone."""
-    found = jobs()
-    if found:
-        run("scancel", *found, check=False)
+    if ids := jobs():
+        run("scancel", *ids, check=False)
     wait_for(lambda: not jobs(), "no jobs", NODE_TIMEOUT)
 
 
 def jobs(field: str = "%A") -> list[str]:
-    """One field of each job that has not ended."""
+    """Return one field of each job that has not ended."""
     return run("squeue", "-h", "-o", field, check=False).splitlines()
 
 

@@ -1,6 +1,7 @@
-"""What the unit tests share: the demo grid, the miniature's tokenizer, and a way to run a stage as its rule does."""
+"""What the unit tests share: the grids, the miniature's tokenizer, and stages run in-process."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gapgrid import config, manifest, tokenizer
-from gapgrid.records import write_json
-
-REPOSITORY = Path(__file__).parents[2]
+from gapgrid.config.load import REPOSITORY, load_grid
+from gapgrid.core import manifest
+from gapgrid.core.records import write_json
+from gapgrid.grid.cells import Grid
+from gapgrid.stages import tokenizer
 
 # The same examples each time: a failure can be repeated, and a slow machine fails nothing.
-settings.register_profile("gapgrid", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "gapgrid",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("gapgrid")
 
 
@@ -26,16 +34,19 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture(scope="session")
-def loaded_demo() -> dict[str, Any]:
-    """The demo grid, read once; use `demo`."""
-    return config.load("demo", root=REPOSITORY / "config")
+loaded = functools.cache(lambda name: load_grid(name, root=REPOSITORY / "config"))
 
 
 @pytest.fixture
-def demo(loaded_demo: dict[str, Any]) -> dict[str, Any]:
+def demo() -> Grid:
     """The demo grid, free to be changed."""
-    return copy.deepcopy(loaded_demo)
+    return copy.deepcopy(loaded("demo"))
+
+
+@pytest.fixture
+def paper() -> Grid:
+    """The paper's grid, free to be changed."""
+    return copy.deepcopy(loaded("paper"))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +59,7 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """`run(stage, spec, *arguments)`: the stage's `main` in this process; returns its exit status."""
+    """`run(stage, spec, *arguments)`: call the stage's `main` and return its exit status."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def call(stage: ModuleType, spec: dict[str, Any], *arguments: object) -> int:
@@ -63,5 +74,6 @@ def student(tmp_path: Path) -> Path:
     folder = tmp_path / "train"
     (folder / "model").mkdir(parents=True)
     write_json(folder / "model" / "config.json", {"stub": "a student"})
-    manifest.write(folder / "manifest.json", "train", {"stage": "train", "version": 1}, {}, ["model"])
+    spec = {"stage": "train", "version": 1}
+    manifest.write(folder / "manifest.json", "train", spec, {}, ["model"])
     return folder

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+BIN = Path(sys.executable).parent
+SNAKEMAKE, GAPGRID = BIN / "snakemake", BIN / "gapgrid"
 _JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 
 
@@ -38,13 +39,29 @@ class Project:
         subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         return Project(folder, self.grid)
 
-    def snakemake(self, *arguments: str, config: tuple[str, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake with the demo profile on this grid."""
-        command = [str(SNAKEMAKE), "--profile", "profiles/demo", "--config", f"grid={self.grid}", *config, *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=600, **options)
+    def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project's folder."""
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=600, **options
+        )
+
+    def command(self, *arguments: str, config: tuple[str, ...] = ()) -> list[str]:
+        """Snakemake's command line with the demo profile on this grid."""
+        chosen = ["--profile", "profiles/demo", "--config", f"grid={self.grid}", *config]
+        return [str(SNAKEMAKE), *chosen, *arguments]
+
+    def snakemake(
+        self, *arguments: str, config: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(self.command(*arguments, config=config), **options)
+
+    def gapgrid(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `gapgrid COMMAND GRID`, with the project's own code."""
+        environment = {**os.environ, "PYTHONPATH": str(self.path("workflow"))}
+        return self.run([str(GAPGRID), command, self.grid, *arguments], env=environment)
 
     def jobs(self, *arguments: str, config: tuple[str, ...] = ()) -> set[str]:
-        """The jobs that a call plans or runs, as rule/coordinates, `all` left out; fails if the call does."""
+        """The jobs that a call plans or runs, as rule/coordinates; fails if the call does."""
         done = self.snakemake(*arguments, config=config)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return jobs_in(done.stdout + done.stderr)
@@ -61,6 +78,14 @@ class Project:
 
     def result(self, name: str) -> Path:
         return self.folder / "results" / self.grid / name
+
+    def json(self, name: str) -> Any:
+        """The content of a JSON result."""
+        return json.loads(self.result(name).read_text())
+
+    def log(self, name: str) -> str:
+        """The text of a job's log, by rule and coordinates."""
+        return self.path(f"logs/{self.grid}/{name}.log").read_text()
 
     def edit(self, file: str, change: Callable[[Any], Any]) -> None:
         """Change one config file's content in place; `change` may return a new document."""
@@ -86,7 +111,9 @@ def jobs_in(output: str) -> set[str]:
             if rule != "all":
                 found.add(rule)
         elif rule and line.startswith("    wildcards: "):
-            values = [part.split("=", 1)[1] for part in line.removeprefix("    wildcards: ").split(", ")]
+            values = [
+                part.split("=", 1)[1] for part in line.removeprefix("    wildcards: ").split(", ")
+            ]
             found.discard(rule)
             found.add("/".join([rule, *values]))
         elif not line.startswith("    "):
@@ -96,7 +123,9 @@ def jobs_in(output: str) -> set[str]:
 
 @pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project.create(tmp_path_factory.mktemp("stub") / "project", "stub", Path(__file__).parent / "stub")
+    project = Project.create(
+        tmp_path_factory.mktemp("stub") / "project", "stub", Path(__file__).parent / "stub"
+    )
     done = project.snakemake()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert project.is_done()

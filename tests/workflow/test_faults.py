@@ -1,4 +1,4 @@
-"""What goes wrong: killed runs, full disks, two runs at once, altered stores, wrong input. Nothing is lost or faked."""
+"""Killed runs, full disks, two runs at once, altered stores: nothing is lost or faked."""
 
 import json
 import os
@@ -13,27 +13,36 @@ from pathlib import Path
 
 import pytest
 
-from gapgrid.records import sha256_file
+from gapgrid.core.records import sha256_file
 from tests.workflow.conftest import REPOSITORY, SNAKEMAKE, Project
 
 STUB = Path(__file__).parent / "stub"
-GAPGRID = Path(sys.executable).parent / "gapgrid"
 VOLATILE = ("metrics.jsonl",)  # tokens per second differ from run to run
 
 
 def fingerprint(project: Project) -> dict[str, str]:
-    """Every result's digest; stores by their content, since SQLite files differ by history. The grid page tells of times and logs."""
+    """Every result's digest but of stores and of the grid page, which shows times and logs."""
     root = project.result("")
-    files = [file for file in root.rglob("*") if file.is_file() and file.suffix != ".sqlite" and file.name not in VOLATILE]
+    files = [
+        file
+        for file in root.rglob("*")
+        if file.is_file() and file.suffix != ".sqlite" and file.name not in VOLATILE
+    ]
     return {
-        name: sha256_file(file) for file in files if not (name := file.relative_to(root).as_posix()).startswith(("grid.html", "cells/"))
+        name: sha256_file(file)
+        for file in files
+        if not (name := file.relative_to(root).as_posix()).startswith(("grid.html", "cells/"))
     }
 
 
 def start(project: Project) -> subprocess.Popen[str]:
-    command = [str(SNAKEMAKE), "--profile", "profiles/demo", "--config", f"grid={project.grid}"]
     return subprocess.Popen(
-        command, cwd=project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        project.command(),
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -44,7 +53,9 @@ def kill(run: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_anywhere_ends_with_the_same_bytes(built_once: Project, tmp_path: Path, seed: int) -> None:
+def test_killed_anywhere_ends_with_the_same_bytes(
+    built_once: Project, tmp_path: Path, seed: int
+) -> None:
     project = Project.create(tmp_path / "project", "stub", STUB)
     n_manifests = len(list(built_once.result("").rglob("*manifest.json")))
     random_moments = random.Random(seed)
@@ -95,7 +106,7 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_full_disk_in_a_stage(built: Project, stage: str) -> None:
-    """The job fails with one message, leaves nothing that looks finished, and the next run ends with the same bytes."""
+    """The job fails with one message, and the next run ends with the same bytes."""
     before = fingerprint(built)
     target = built.result(STAGES[stage][0])
     for name in STAGES[stage]:
@@ -105,7 +116,11 @@ def test_full_disk_in_a_stage(built: Project, stage: str) -> None:
     failed = built.snakemake("--", name, preexec_fn=small_files)
     assert failed.returncode != 0
     assert not target.exists()
-    report = failed.stdout + failed.stderr + "".join(log.read_text() for log in built.path("logs/stub").rglob("*.log"))
+    report = (
+        failed.stdout
+        + failed.stderr
+        + "".join(log.read_text() for log in built.path("logs/stub").rglob("*.log"))
+    )
     assert "File too large" in report or "disk" in report
     assert built.snakemake("--", name).returncode == 0
     assert built.snakemake().returncode == 0
@@ -117,19 +132,23 @@ def test_full_disk_in_a_stage(built: Project, stage: str) -> None:
 def test_really_full_file_system(built_once: Project, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(disk)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(disk)],
+        check=False,
+        capture_output=True,
+    ).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        spec = json.loads(built_once.result("sources/corpus/manifest.json").read_text())["spec"]
+        spec = built_once.json("sources/corpus/manifest.json")["spec"]
         spec["source"]["builtin"]["rows"] = 2000
+        files = [str(disk / "rows.jsonl"), str(disk / "manifest.json")]
         command = [
             sys.executable,
             "-m",
-            "gapgrid.source",
+            "gapgrid.stages.source",
             "--spec",
             json.dumps(spec),
-            str(disk / "rows.jsonl"),
-            str(disk / "manifest.json"),
+            *files,
         ]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 1
@@ -143,11 +162,11 @@ def test_missing_store_names_the_command_that_rebuilds_it(built: Project) -> Non
     shutil.rmtree(built.result("evaluate/small/short/0/responses"))
     built.result("grade/small/short/0/easy/samples.jsonl").unlink()
     failed = built.snakemake()
-    log = built.path("logs/stub/grade/small/short/0/easy.log").read_text()
+    log = built.log("grade/small/short/0/easy")
     assert failed.returncode != 0
-    stamp = "results/stub/evaluate/small/short/0/manifest.json"
-    assert "no such response store" in log and f"snakemake --forcerun {stamp} -- {stamp}" in log
-    assert built.snakemake("--forcerun", stamp, "--", stamp).returncode == 0
+    batch = "results/stub/evaluate/small/short/0/manifest.json"
+    assert "no such response store" in log and f"snakemake --forcerun {batch} -- {batch}" in log
+    assert built.snakemake("--forcerun", batch, "--", batch).returncode == 0
     assert built.snakemake().returncode == 0
     assert built.is_done()
 
@@ -161,33 +180,31 @@ def test_altered_store_is_noticed(built: Project) -> None:
     connection.close()
     built.result("grade/small/short/0/easy/samples.jsonl").unlink()
     assert built.snakemake().returncode != 0
-    assert "differ from the stamp's checksum" in built.path("logs/stub/grade/small/short/0/easy.log").read_text()
-    verified = subprocess.run([GAPGRID, "verify", "stub"], cwd=built.folder, capture_output=True, text=True, check=False)
-    assert verified.returncode == 1 and "answers of easy differ from the stamp" in verified.stdout
+    assert "differ from the batch manifest's checksum" in built.log("grade/small/short/0/easy")
+    verified = built.gapgrid("verify")
+    assert verified.returncode == 1
+    assert "answers of easy differ from the batch manifest" in verified.stdout
 
 
 def test_lost_verdicts_name_the_command(built: Project) -> None:
     built.result("judge/verdicts.sqlite").unlink()
     built.result("score/small/mixed/0/hard/score.json").unlink()
     assert built.snakemake().returncode != 0
-    stamp = "results/stub/judge/round.json"
-    assert f"snakemake --forcerun {stamp} -- {stamp}" in built.path("logs/stub/score/small/mixed/0/hard.log").read_text()
-    assert built.snakemake("--forcerun", stamp, "--", stamp).returncode == 0
+    batch = "results/stub/judge/round.json"
+    assert f"snakemake --forcerun {batch} -- {batch}" in built.log("score/small/mixed/0/hard")
+    assert built.snakemake("--forcerun", batch, "--", batch).returncode == 0
     assert built.snakemake().returncode == 0
     assert built.is_done()
 
 
 def test_verify(built: Project) -> None:
-    def verify() -> subprocess.CompletedProcess[str]:
-        return subprocess.run([GAPGRID, "verify", "stub"], cwd=built.folder, capture_output=True, text=True, check=False)
-
-    fine = verify()
+    fine = built.gapgrid("verify")
     assert fine.returncode == 0, fine.stdout
     assert ", 0 problems, 0 of the grid not built yet" in fine.stdout
     with built.result("grade/small/mixed/0/hard/graded.jsonl").open("a") as file:
         file.write("{}\n")
     built.result("mixes/mixed/card.json").unlink()
-    found = verify()
+    found = built.gapgrid("verify")
     assert found.returncode == 1
     assert "graded.jsonl: sha256" in found.stdout and "card.json: missing" in found.stdout
     assert ", 2 problems, " in found.stdout
@@ -198,9 +215,12 @@ def test_verify_sees_what_snakemake_cannot(built: Project) -> None:
     shutil.rmtree(built.path(".snakemake"))
     built.edit("recipes", lambda document: document["sft"].update(learning_rate=0.5))
     assert built.is_done()
-    found = subprocess.run([GAPGRID, "verify", "stub"], cwd=built.folder, capture_output=True, text=True, check=False)
+    found = built.gapgrid("verify")
     assert found.returncode == 1
-    assert "train/small/mixed/0/manifest.json: made under another configuration: recipe.learning_rate " in found.stdout
+    assert (
+        "train/small/mixed/0/manifest.json: made under another configuration: recipe.learning_rate "
+        in found.stdout
+    )
 
 
 def bad_source(project: Project, lines: list[bytes]) -> None:
@@ -210,31 +230,38 @@ def bad_source(project: Project, lines: list[bytes]) -> None:
 
 def test_bad_training_rows_name_file_and_line(built: Project) -> None:
     good = b'{"id": "p00000", "prompt": "1 + 1 ?", "response": "2"}'
-    bad_source(built, [good, b'{"id": "b", "prompt": "x"}', b'{"id": "c", "prompt": "x", "response": " "}', good])
+    bad_source(
+        built,
+        [good, b'{"id": "b", "prompt": "x"}', b'{"id": "c", "prompt": "x", "response": " "}', good],
+    )
     assert built.snakemake().returncode != 0
-    log = built.path("logs/stub/source/long.log").read_text()
+    log = built.log("source/long")
     assert "mine.jsonl:2: no column 'response'" in log
     assert "mine.jsonl:3: empty response" in log
     assert "mine.jsonl:4: id 'p00000' was already used at mine.jsonl:1" in log
     bad_source(built, [good, b'{"id": "b", "prompt": "\xff", "response": "y"}'])
     assert built.snakemake().returncode != 0
-    assert "mine.jsonl:2: invalid UTF-8" in built.path("logs/stub/source/long.log").read_text()
+    assert "mine.jsonl:2: invalid UTF-8" in built.log("source/long")
 
 
 def test_wrong_row_count_of_a_benchmark(built: Project) -> None:
     built.path("mine.jsonl").write_text('{"problem": "1 + 1 ?", "answer": "2"}\n')
     built.edit("benchmarks", lambda document: document["easy"].update(data={"path": "mine.jsonl"}))
     assert built.snakemake().returncode != 0
-    assert "mine.jsonl: 1 rows, expected 10 (rows in benchmarks.yaml)" in built.path("logs/stub/problems/easy.log").read_text()
+    assert "mine.jsonl: 1 rows, expected 10 (rows in benchmarks.yaml)" in built.log("problems/easy")
 
 
 def test_model_folder_without_config(built: Project) -> None:
     built.path("folder").mkdir()
-    entry = {"kind": "path", "path": "folder", "family": "x", "params_b": 1, "recipe": "sft", "size": "tiny"}
+    entry = {"kind": "path", "path": "folder", "family": "x", "params_b": 1}
+    entry |= {"recipe": "sft", "size": "tiny"}
     built.edit("models", lambda document: document.update(mine=entry))
     failed = built.snakemake("-n")
     assert failed.returncode != 0
-    assert "config/stub/models.yaml: mine.path: folder holds no config.json" in failed.stdout + failed.stderr
+    assert (
+        "config/stub/models.yaml: mine.path: folder holds no config.json"
+        in failed.stdout + failed.stderr
+    )
 
 
 def test_all_mistakes_of_the_configuration_at_once(built: Project) -> None:
@@ -249,7 +276,13 @@ def test_all_mistakes_of_the_configuration_at_once(built: Project) -> None:
 
 
 def test_unknown_grid() -> None:
-    done = subprocess.run([SNAKEMAKE, "-n", "--config", "grid=dmeo"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [SNAKEMAKE, "-n", "--config", "grid=dmeo"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     assert "config/dmeo: no such grid (did you mean 'demo'?)" in done.stdout + done.stderr
 

@@ -1,22 +1,27 @@
 """The contract: a change re-runs the jobs it affects, all of them and no others.
 
-Each row changes a finished grid of stub engines in one way and asserts three things: the exact jobs that
-`snakemake -n` lists, the exact jobs that then run, and that nothing is to be done after that.
+Each row changes a finished grid of stub engines in one way and asserts three things: the exact jobs
+that `snakemake -n` lists, the exact jobs that then run, and that nothing is to be done after that.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from gapgrid.grid import VERSIONS
+from gapgrid.grid.specs import VERSIONS
 from tests.workflow.conftest import Project
 
-# The stub grid: both students on both mixes answer both benchmarks; the untouched small one answers one.
+# The stub grid: both students on both mixes answer both benchmarks; the untouched small one answers
+# one.
 TRAINED = ["small/short/0", "small/mixed/0", "large/short/0", "large/mixed/0"]
 UNTOUCHED = "small/none/0"
-CELLS = [*(f"{cell}/{benchmark}" for cell in TRAINED for benchmark in ("easy", "hard")), f"{UNTOUCHED}/easy"]
+CELLS = [
+    *(f"{cell}/{benchmark}" for cell in TRAINED for benchmark in ("easy", "hard")),
+    f"{UNTOUCHED}/easy",
+]
 IN_ACCURACY = {"small/none/0/easy", "small/short/0/easy"}
 
 
@@ -62,7 +67,9 @@ def retrained(training_cells: Iterable[str]) -> set[str]:
     return of("train", *training_cells) | reanswered(training_cells)
 
 
-EVERYTHING_AFTER_BASES = of("base", "small/0", "large/0") | retrained(TRAINED) | reanswered([UNTOUCHED])
+EVERYTHING_AFTER_BASES = (
+    of("base", "small/0", "large/0") | retrained(TRAINED) | reanswered([UNTOUCHED])
+)
 ON_MIXED = ["small/mixed/0", "large/mixed/0"]
 EASY = [cell for cell in CELLS if cell.endswith("easy")]
 HARD = [cell for cell in CELLS if cell.endswith("hard")]
@@ -72,7 +79,14 @@ ALL = [*TRAINED, UNTOUCHED]
 def new_cells(training_cell: str, benchmarks: Iterable[str]) -> set[str]:
     """All that a training cell new to the grid needs from its request on, but for the leaves."""
     cells = [f"{training_cell}/{benchmark}" for benchmark in benchmarks]
-    found = of("request", *cells) | of("evaluate", training_cell) | of("grade", *cells) | {"judge"} | of("score", *cells) | {"audit"}
+    found = (
+        of("request", *cells)
+        | of("evaluate", training_cell)
+        | of("grade", *cells)
+        | {"judge"}
+        | of("score", *cells)
+        | {"audit"}
+    )
     return found | (set() if "/none/" in training_cell else of("train", training_cell))
 
 
@@ -84,37 +98,35 @@ class Row(NamedTuple):
     runs: set[str] | None = None  # where a checkpoint decides on more than could be planned
 
 
-def set_key(file: str, *keys: str | int, value: object) -> Callable[[Project], None]:
-    """Set one key of one config file."""
+def set_key(keys: str, value: object) -> Callable[[Project], None]:
+    """Set one key of one config file: `recipes.sft.epochs`."""
+    file, *path, last = keys.split(".")
 
-    def change(project: Project) -> None:
-        def inner(document: object) -> None:
-            for key in keys[:-1]:
-                document = document[key]  # type: ignore[index]
-            document[keys[-1]] = value  # type: ignore[index]
+    def change(document: Any) -> None:
+        for key in path:
+            document = document[key]
+        document[last] = value
 
-        project.edit(file, inner)
-
-    return change
+    return lambda project: project.edit(file, change)
 
 
-def drop(file: str, *keys: str) -> Callable[[Project], None]:
+def drop(keys: str) -> Callable[[Project], None]:
     """Remove one key of one config file."""
+    file, *path, last = keys.split(".")
 
-    def change(project: Project) -> None:
-        def inner(document: object) -> None:
-            for key in keys[:-1]:
-                document = document[key]  # type: ignore[index]
-            del document[keys[-1]]  # type: ignore[attr-defined]
+    def change(document: Any) -> None:
+        for key in path:
+            document = document[key]
+        del document[last]
 
-        project.edit(file, inner)
-
-    return change
+    return lambda project: project.edit(file, change)
 
 
 def bump(stage: str) -> Callable[[Project], None]:
     version = VERSIONS[stage]
-    return lambda project: project.replace("workflow/gapgrid/grid.py", f'"{stage}": {version}', f'"{stage}": {version + 1}')
+    return lambda project: project.replace(
+        "workflow/gapgrid/grid/specs.py", f'"{stage}": {version}', f'"{stage}": {version + 1}'
+    )
 
 
 def touch(*names: str) -> Callable[[Project], None]:
@@ -151,20 +163,34 @@ def comment_every_config_file(project: Project) -> None:
 
 def comment_all_code(project: Project) -> None:
     """A comment in every module and rule file but those that leaves take as input."""
-    leaf_code = {"audit.py", "injections.py", "figure.py", "drawing.py", "curves.py", "bars.py"}
-    leaf_code |= {"table.py", "statistics.py", "gaps.py", "estimating.py", "comparability.py", "published.py"}
-    leaf_code |= {"sheets.py", "typeset.py", "numerals.py"}
-    for file in [*project.path("workflow/gapgrid").rglob("*.py"), *project.path("workflow/rules").glob("*.smk")]:
-        if file.name not in leaf_code:
+    rules = sorted(project.path("workflow/rules").glob("*.smk"))
+    named = re.findall(r"code_of\(([^)]*)\)", "".join(file.read_text() for file in rules))
+    of_leaves = {name for text in named for name in re.findall(r'"([^"]+)"', text)}
+    package = project.path("workflow/gapgrid")
+    assert of_leaves and all((package / name).is_file() for name in of_leaves)
+    leaves = [package / name for name in of_leaves]
+    for file in [*package.rglob("*.py"), *rules]:
+        if file not in leaves:
             file.write_text(file.read_text() + "\n# A comment.\n")
 
 
 def reorder_keys(project: Project) -> None:
-    # The order of students, mixes and benchmarks is the order in which figures show them; all other order means nothing.
+    # The order of students, mixes and benchmarks is the order in which figures show them; all other
+    # order means nothing.
     for file in ("models", "mixes", "benchmarks", "experiments"):
-        project.edit(file, lambda document: {name: dict(reversed(entry.items())) for name, entry in document.items()})
+        project.edit(
+            file,
+            lambda document: {
+                name: dict(reversed(entry.items())) for name, entry in document.items()
+            },
+        )
     for file in ("recipes", "sources", "hardware"):
-        project.edit(file, lambda document: {name: dict(reversed(entry.items())) for name, entry in reversed(document.items())})
+        project.edit(
+            file,
+            lambda document: {
+                name: dict(reversed(entry.items())) for name, entry in reversed(document.items())
+            },
+        )
 
 
 def restyle_numbers(project: Project) -> None:
@@ -180,7 +206,10 @@ def new_model(document: dict[str, dict[str, object]]) -> None:
 
 
 MEDIUM = (
-    of("base", "medium/0") | new_cells("medium/short/0", ["easy", "hard"]) | new_cells("medium/mixed/0", ["easy", "hard"]) | leaves("gap")
+    of("base", "medium/0")
+    | new_cells("medium/short/0", ["easy", "hard"])
+    | new_cells("medium/mixed/0", ["easy", "hard"])
+    | leaves("gap")
 )
 SEED_1 = (
     of("base", "small/1", "large/1")
@@ -188,15 +217,28 @@ SEED_1 = (
     | new_cells("small/none/1", ["easy"])
     | leaves("gap", "accuracy")
 )
-NEW_BENCHMARK = {"task": "story", "data": {"builtin": {"events": 3, "seed": 1}}, "rows": 5, "max_tokens": 50, "grader": "boxed"}
+NEW_BENCHMARK = {
+    "task": "story",
+    "data": {"builtin": {"events": 3, "seed": 1}},
+    "rows": 5,
+    "max_tokens": 50,
+    "grader": "boxed",
+}
 MIDDLE_CELLS = [f"{cell}/middle" for cell in TRAINED]
 
 
+LARGE_RETRAINED = retrained(["large/short/0", "large/mixed/0"])
 REFERENCE = "model,mix,benchmark,score,source\n"
 JUDGED_ANEW = {"judge"} | rescored(CELLS)
 SHOWN_ANEW = leaves("gap")
 TESTED_ANEW = of("selftest", "easy", "hard")
-EXTRA = {"models": ["large"], "mixes": ["short"], "benchmarks": ["hard"], "plot": "accuracy_by_mix", "caption": "Extra."}
+EXTRA = {
+    "models": ["large"],
+    "mixes": ["short"],
+    "benchmarks": ["hard"],
+    "plot": "accuracy_by_mix",
+    "caption": "Extra.",
+}
 HALF = {"parts": {"long": 0.5, "short": 0.5}}
 MIDDLE = (
     of("problems", "middle")
@@ -215,52 +257,63 @@ GRADER_OF_EASY = of("selftest", "easy") | regraded(EASY)
 
 ROWS = [
     # Training keys.
-    Row("learning rate", set_key("recipes", "sft", "learning_rate", value=0.002), retrained(["small/short/0", "small/mixed/0"])),
-    Row("epochs", set_key("recipes", "sft-large", "epochs", value=3), retrained(["large/short/0", "large/mixed/0"])),
-    Row("global batch", set_key("recipes", "sft-large", "global_batch", value=16), retrained(["large/short/0", "large/mixed/0"])),
-    Row("cutoff", set_key("recipes", "sft-large", "max_length", value=320), retrained(["large/short/0", "large/mixed/0"])),
-    Row("packing", set_key("recipes", "sft-large", "batching", value="packed"), retrained(["large/short/0", "large/mixed/0"])),
-    Row("LoRA", set_key("recipes", "sft-large", "method", value="lora"), retrained(["large/short/0", "large/mixed/0"])),
-    Row("recipe of one student", set_key("models", "large", "recipe", value="sft"), retrained(["large/short/0", "large/mixed/0"])),
-    Row("pretraining recipe", set_key("recipes", "pretrain", "epochs", value=2), EVERYTHING_AFTER_BASES),
+    Row(
+        "learning rate",
+        set_key("recipes.sft.learning_rate", 0.002),
+        retrained(["small/short/0", "small/mixed/0"]),
+    ),
+    Row("epochs", set_key("recipes.sft-large.epochs", 3), LARGE_RETRAINED),
+    Row("global batch", set_key("recipes.sft-large.global_batch", 16), LARGE_RETRAINED),
+    Row("cutoff", set_key("recipes.sft-large.max_length", 320), LARGE_RETRAINED),
+    Row("packing", set_key("recipes.sft-large.batching", "packed"), LARGE_RETRAINED),
+    Row("LoRA", set_key("recipes.sft-large.method", "lora"), LARGE_RETRAINED),
+    Row("recipe of one student", set_key("models.large.recipe", "sft"), LARGE_RETRAINED),
+    Row("pretraining recipe", set_key("recipes.pretrain.epochs", 2), EVERYTHING_AFTER_BASES),
     Row(
         "architecture",
-        set_key("models", "large", "architecture", "layers", value=2),
-        of("base", "large/0") | retrained(["large/short/0", "large/mixed/0"]),
+        set_key("models.large.architecture.layers", 2),
+        of("base", "large/0") | LARGE_RETRAINED,
     ),
-    Row("a default written out", set_key("recipes", "sft", "over_length", value="drop"), set()),
+    Row("a default written out", set_key("recipes.sft.over_length", "drop"), set()),
     # Data keys. The plan ends at the mix: what follows is decided once the mix is there.
     Row(
         "data of one source",
-        set_key("sources", "long", "builtin", "seed", value=9),
+        set_key("sources.long.builtin.seed", 9),
         of("source", "long") | of("mix", "mixed"),
         runs=of("source", "long") | of("mix", "mixed") | retrained(ON_MIXED),
     ),
     Row(
         "data of a source in both mixes",
-        set_key("sources", "short", "builtin", "rows", value=31),
+        set_key("sources.short.builtin.rows", 31),
         of("source", "short") | of("mix", "mixed", "short"),
         runs=of("source", "short") | of("mix", "mixed", "short") | retrained(TRAINED),
     ),
-    Row("corpus", set_key("sources", "corpus", "builtin", "seed", value=5), of("source", "corpus") | EVERYTHING_AFTER_BASES),
+    Row(
+        "corpus",
+        set_key("sources.corpus.builtin.seed", 5),
+        of("source", "corpus") | EVERYTHING_AFTER_BASES,
+    ),
     # Mix keys.
-    Row("share", set_key("mixes", "mixed", "parts", value=HALF["parts"]), of("mix", "mixed"), runs=REMIXED),
-    Row("mix by tokens", set_key("mixes", "mixed", "by", value="tokens"), of("mix", "mixed"), runs=REMIXED),
-    Row("mix size", set_key("mixes", "mixed", "size", value=20), of("mix", "mixed"), runs=REMIXED),
-    Row("mix seed", set_key("mixes", "mixed", "seed", value=3), of("mix", "mixed"), runs=REMIXED),
-    Row("a re-mix that comes out the same", set_key("mixes", "short", "seed", value=3), of("mix", "short")),
-    Row("mix label", set_key("mixes", "mixed", "label", value="1:4"), leaves("gap")),
+    Row("share", set_key("mixes.mixed.parts", HALF["parts"]), of("mix", "mixed"), runs=REMIXED),
+    Row("mix by tokens", set_key("mixes.mixed.by", "tokens"), of("mix", "mixed"), runs=REMIXED),
+    Row("mix size", set_key("mixes.mixed.size", 20), of("mix", "mixed"), runs=REMIXED),
+    Row("mix seed", set_key("mixes.mixed.seed", 3), of("mix", "mixed"), runs=REMIXED),
+    Row("a re-mix that comes out the same", set_key("mixes.short.seed", 3), of("mix", "short")),
+    Row("mix label", set_key("mixes.mixed.label", "1:4"), leaves("gap")),
     # Benchmark keys.
-    Row("generation cap", set_key("benchmarks", "hard", "max_tokens", value=60), CAP_OF_HARD),
+    Row("generation cap", set_key("benchmarks.hard.max_tokens", 60), CAP_OF_HARD),
     Row(
         "repeats",
-        several(set_key("benchmarks", "easy", "sampling", value={"temperature": 0.7}), set_key("benchmarks", "easy", "repeats", value=3)),
+        several(
+            set_key("benchmarks.easy.sampling", {"temperature": 0.7}),
+            set_key("benchmarks.easy.repeats", 3),
+        ),
         of("request", *EASY) | of("evaluate", *ALL) | regraded(EASY),
     ),
-    Row("grader", set_key("benchmarks", "easy", "grader", value="boxed_or_last_number"), GRADER_OF_EASY),
+    Row("grader", set_key("benchmarks.easy.grader", "boxed_or_last_number"), GRADER_OF_EASY),
     Row(
         "problems",
-        set_key("benchmarks", "hard", "data", "builtin", "seed", value=1),
+        set_key("benchmarks.hard.data.builtin.seed", 1),
         of("problems", "hard") | of("selftest", "hard") | of("evaluate", *TRAINED) | regraded(HARD),
     ),
     Row(
@@ -269,96 +322,135 @@ ROWS = [
         of("request", *CELLS) | of("evaluate", *ALL) | regraded(CELLS),
     ),
     # Judge keys.
-    Row("judge model", set_key("judge", "model", value="other"), JUDGED_ANEW),
-    Row("judge reply length", set_key("judge", "max_tokens", value=5), JUDGED_ANEW),
-    Row("judge sampling", set_key("judge", "sampling", value={"temperature": 0.5}), JUDGED_ANEW),
-    Row("judge preset", several(drop("judge", "prompt"), set_key("judge", "preset", value="compass-verifier")), JUDGED_ANEW),
-    Row("judge's words", set_key("judge", "replies", value={"correct": ["True"], "incorrect": ["Well"]}), JUDGED_ANEW),
-    Row("judge policy", set_key("judge", "policy", value="all"), JUDGED_ANEW),
-    Row("judge policy, the default written out", set_key("judge", "policy", value="undecided"), set()),
-    Row("judge prompt", append("config/stub/prompts/judge.txt", "Be strict.\n"), JUDGED_ANEW),
-    Row("no judge", lambda project: project.edit("judge", lambda _: {"backend": "none"}), JUDGED_ANEW),
-    Row("judge address", set_key("judge", "base_url", value="http://127.0.0.1:1/v1"), set()),
-    Row("judge hardware", set_key("judge", "size", value="big"), set()),
-    # Statistics, plots, captions, hardware.
+    Row("judge model", set_key("judge.model", "other"), JUDGED_ANEW),
+    Row("judge reply length", set_key("judge.max_tokens", 5), JUDGED_ANEW),
+    Row("judge sampling", set_key("judge.sampling", {"temperature": 0.5}), JUDGED_ANEW),
     Row(
-        "resamples",
-        set_key("grid", "statistics", "resamples", value=300),
-        leaves("gap", "accuracy"),
+        "judge preset",
+        several(drop("judge.prompt"), set_key("judge.preset", "compass-verifier")),
+        JUDGED_ANEW,
     ),
-    Row("plot kind", set_key("experiments", "gap", "plot", value="accuracy_by_mix"), of("figure", "gap")),
-    Row("plot kind, bars", set_key("experiments", "gap", "plot", value="bars"), of("figure", "gap")),
+    Row(
+        "judge's words",
+        set_key("judge.replies", {"correct": ["True"], "incorrect": ["Well"]}),
+        JUDGED_ANEW,
+    ),
+    Row("judge policy", set_key("judge.policy", "all"), JUDGED_ANEW),
+    Row("judge policy, the default written out", set_key("judge.policy", "undecided"), set()),
+    Row("judge prompt", append("config/stub/prompts/judge.txt", "Be strict.\n"), JUDGED_ANEW),
+    Row(
+        "no judge",
+        lambda project: project.edit("judge", lambda _: {"backend": "none"}),
+        JUDGED_ANEW,
+    ),
+    Row("judge address", set_key("judge.base_url", "http://127.0.0.1:1/v1"), set()),
+    Row("judge hardware", set_key("judge.size", "big"), set()),
+    # Statistics, plots, captions, hardware.
+    Row("resamples", set_key("grid.statistics.resamples", 300), leaves("gap", "accuracy")),
+    Row("plot kind", set_key("experiments.gap.plot", "accuracy_by_mix"), of("figure", "gap")),
+    Row("plot kind, bars", set_key("experiments.gap.plot", "bars"), of("figure", "gap")),
     Row(
         "plot kind, a weight",
-        several(set_key("experiments", "gap", "plot", value="by_weight"), set_key("experiments", "gap", "weight_of", value="long")),
+        several(
+            set_key("experiments.gap.plot", "by_weight"),
+            set_key("experiments.gap.weight_of", "long"),
+        ),
         of("figure", "gap"),
     ),
     Row(
         "plot kind, partners of one size",
         several(
-            set_key("experiments", "gap", "plot", value="pairs"),
-            set_key("experiments", "gap", "groups", value={"wide": ["large"], "thin": ["small"]}),
-            set_key("models", "large", "params_b", value=0.001),
+            set_key("experiments.gap.plot", "pairs"),
+            set_key("experiments.gap.groups", {"wide": ["large"], "thin": ["small"]}),
+            set_key("models.large.params_b", 0.001),
         ),
         leaves("gap"),
     ),
-    Row("confidence", set_key("grid", "statistics", "confidence", value=0.9), leaves("gap", "accuracy")),
-    Row("contrast", set_key("experiments", "gap", "contrast", value=["short", "mixed"]), SHOWN_ANEW),
-    Row("caption", set_key("experiments", "gap", "caption", value="Another."), SHOWN_ANEW),
-    Row("what is compared", set_key("experiments", "gap", "varies", value=["mix", "recipe"]), SHOWN_ANEW),
-    Row("what is compared, the default written out", set_key("experiments", "gap", "varies", value=["mix"]), set()),
-    Row("a table's text without each benchmark", set_key("experiments", "gap", "by_benchmark", value=False), SHOWN_ANEW),
-    Row("a published number", append("config/stub/reference.csv", f"{REFERENCE}large,short,easy,50,Table 1\n"), SHOWN_ANEW),
-    Row("a published number of no cell of ours", append("config/stub/reference.csv", f"{REFERENCE}small,none,hard,50,Table 1\n"), set()),
-    Row("student's place on the size axis", set_key("models", "large", "params_b", value=0.02), leaves("gap")),
-    Row("hardware", set_key("hardware", "tiny", "mem_mb", value=999), set()),
-    Row("a tracker of training", set_key("grid", "report_to", value="tensorboard"), set()),
-    Row("micro batch", set_key("hardware", "tiny", "micro_batch", value=2), set()),
-    Row("hardware size of a student", set_key("models", "small", "size", value="big"), set()),
+    Row("confidence", set_key("grid.statistics.confidence", 0.9), leaves("gap", "accuracy")),
+    Row("contrast", set_key("experiments.gap.contrast", ["short", "mixed"]), SHOWN_ANEW),
+    Row("caption", set_key("experiments.gap.caption", "Another."), SHOWN_ANEW),
+    Row("what is compared", set_key("experiments.gap.varies", ["mix", "recipe"]), SHOWN_ANEW),
+    Row(
+        "what is compared, the default written out",
+        set_key("experiments.gap.varies", ["mix"]),
+        set(),
+    ),
+    Row(
+        "a table's text without each benchmark",
+        set_key("experiments.gap.by_benchmark", False),
+        SHOWN_ANEW,
+    ),
+    Row(
+        "a published number",
+        append("config/stub/reference.csv", f"{REFERENCE}large,short,easy,50,Table 1\n"),
+        SHOWN_ANEW,
+    ),
+    Row(
+        "a published number of no cell of ours",
+        append("config/stub/reference.csv", f"{REFERENCE}small,none,hard,50,Table 1\n"),
+        set(),
+    ),
+    Row("student's place on the size axis", set_key("models.large.params_b", 0.02), leaves("gap")),
+    Row("hardware", set_key("hardware.tiny.mem_mb", 999), set()),
+    Row("a tracker of training", set_key("grid.report_to", "tensorboard"), set()),
+    Row("micro batch", set_key("hardware.tiny.micro_batch", 2), set()),
+    Row("hardware size of a student", set_key("models.small.size", "big"), set()),
     # Something new: one entry in one file.
     Row("new student", lambda project: project.edit("models", new_model), MEDIUM | SHOWN_ANEW),
     Row(
         "new mix",
-        several(set_key("mixes", "half", value=HALF), set_key("experiments", "gap", "mixes", value=["mixed", "short", "half"])),
-        of("mix", "half") | new_cells("small/half/0", ["easy", "hard"]) | new_cells("large/half/0", ["easy", "hard"]) | SHOWN_ANEW,
+        several(
+            set_key("mixes.half", HALF),
+            set_key("experiments.gap.mixes", ["mixed", "short", "half"]),
+        ),
+        of("mix", "half")
+        | new_cells("small/half/0", ["easy", "hard"])
+        | new_cells("large/half/0", ["easy", "hard"])
+        | SHOWN_ANEW,
     ),
-    Row("new benchmark", set_key("benchmarks", "middle", value=NEW_BENCHMARK), MIDDLE),
+    Row("new benchmark", set_key("benchmarks.middle", NEW_BENCHMARK), MIDDLE),
     Row("new seed", lambda project: None, SEED_1, config=("seeds=[0,1]",)),
     Row(
         "new experiment over cells that are there",
-        set_key("experiments", "extra", value=EXTRA),
+        set_key("experiments.extra", EXTRA),
         leaves("extra"),
     ),
     # Something gone: no training, answering or judging, only what showed it.
-    Row("student gone", drop("models", "large"), {"audit"} | SHOWN_ANEW),
-    Row("benchmark gone", drop("benchmarks", "hard"), {"audit"} | SHOWN_ANEW),
+    Row("student gone", drop("models.large"), {"audit"} | SHOWN_ANEW),
+    Row("benchmark gone", drop("benchmarks.hard"), {"audit"} | SHOWN_ANEW),
     Row(
         "mix gone from an experiment",
-        set_key("experiments", "accuracy", "mixes", value=["short"]),
+        set_key("experiments.accuracy.mixes", ["short"]),
         {"audit"} | leaves("accuracy"),
     ),
-    Row("experiment gone", drop("experiments", "accuracy"), {"audit"}),
+    Row("experiment gone", drop("experiments.accuracy"), {"audit"}),
     # Several changes at once, where one makes a batch rerun that the other's cells wait for.
     Row(
         "a new benchmark and other statistics",
-        several(set_key("benchmarks", "middle", value=NEW_BENCHMARK), set_key("grid", "statistics", "resamples", value=300)),
+        several(
+            set_key("benchmarks.middle", NEW_BENCHMARK), set_key("grid.statistics.resamples", 300)
+        ),
         MIDDLE | leaves("accuracy"),
     ),
     Row(
         "one benchmark asked, another graded differently",
         several(
-            set_key("benchmarks", "hard", "max_tokens", value=60), set_key("benchmarks", "easy", "grader", value="boxed_or_last_number")
+            set_key("benchmarks.hard.max_tokens", 60),
+            set_key("benchmarks.easy.grader", "boxed_or_last_number"),
         ),
         CAP_OF_HARD | GRADER_OF_EASY,
     ),
     Row(
         "one benchmark asked differently, all scored differently",
-        several(set_key("benchmarks", "hard", "max_tokens", value=60), lambda project: bump("score")(project)),
+        several(set_key("benchmarks.hard.max_tokens", 60), lambda project: bump("score")(project)),
         CAP_OF_HARD | rescored(CELLS),
     ),
     Row(
         "an experiment gone from one table while another's cells are new",
-        several(set_key("benchmarks", "middle", value=NEW_BENCHMARK), set_key("experiments", "accuracy", "mixes", value=["short"])),
+        several(
+            set_key("benchmarks.middle", NEW_BENCHMARK),
+            set_key("experiments.accuracy.mixes", ["short"]),
+        ),
         MIDDLE | leaves("accuracy"),
     ),
     # Nothing but appearances.
@@ -367,22 +459,44 @@ ROWS = [
     Row("a number written another way", restyle_numbers, set()),
     Row("comments in the code", comment_all_code, set()),
     Row(
+        "another text of a command",
+        lambda project: project.replace("workflow/rules/train.smk", '" --zero', '"  --zero'),
+        set(),
+    ),
+    Row(
         "a comment in the code of a leaf",
-        append("workflow/gapgrid/table.py", "\n# A comment.\n"),
+        append("workflow/gapgrid/stages/table.py", "\n# A comment.\n"),
         leaves("gap", "accuracy"),
     ),
-    Row("a comment in the code of the audit", append("workflow/gapgrid/injections.py", "\n# A comment.\n"), {"audit"}),
+    Row(
+        "a comment in the code of the audit",
+        append("workflow/gapgrid/grading/prompt_injection.py", "\n# A comment.\n"),
+        {"audit"},
+    ),
     Row(
         "files touched",
         several(
-            touch("mixes/mixed/train.jsonl", "mixes/mixed/train.sha256", "sources/long/rows.jsonl", "train/small/none/0/manifest.json"),
-            touch("train/small/mixed/0/manifest.json", "grade/small/short/0/easy/manifest.json", "score/small/short/0/easy/score.json"),
+            touch(
+                "mixes/mixed/train.jsonl",
+                "mixes/mixed/train.sha256",
+                "sources/long/rows.jsonl",
+                "train/small/none/0/manifest.json",
+            ),
+            touch(
+                "train/small/mixed/0/manifest.json",
+                "grade/small/short/0/easy/manifest.json",
+                "score/small/short/0/easy/score.json",
+            ),
             lambda project: project.path("config/stub/tasks/story.yaml").touch(),
-            lambda project: project.path("workflow/gapgrid/figure.py").touch(),
+            lambda project: project.path("workflow/gapgrid/stages/figure.py").touch(),
         ),
         set(),
     ),
-    Row("a profile's cores", lambda project: project.replace("profiles/demo/profile.yaml", "cores: 2", "cores: 1"), set()),
+    Row(
+        "a profile's cores",
+        lambda project: project.replace("profiles/demo/profile.yaml", "cores: 2", "cores: 1"),
+        set(),
+    ),
     Row("results moved", move_results, set(), config=("results=elsewhere",)),
     # A stage that means something else.
     Row("stage train bumped", bump("train"), retrained(TRAINED)),
@@ -396,8 +510,16 @@ ROWS = [
     Row("stage figure bumped", bump("figure"), of("figure", "gap", "accuracy")),
     Row("stage mix bumped, mixes the same", bump("mix"), of("mix", "mixed", "short")),
     # An output gone.
-    Row("a score deleted", delete("score/small/short/0/easy/score.json"), rescored(["small/short/0/easy"])),
-    Row("samples deleted", delete("grade/large/mixed/0/hard/samples.jsonl"), regraded(["large/mixed/0/hard"])),
+    Row(
+        "a score deleted",
+        delete("score/small/short/0/easy/score.json"),
+        rescored(["small/short/0/easy"]),
+    ),
+    Row(
+        "samples deleted",
+        delete("grade/large/mixed/0/hard/samples.jsonl"),
+        regraded(["large/mixed/0/hard"]),
+    ),
     Row("a figure deleted", delete("figures/gap.svg"), of("figure", "gap")),
     Row("a figure's points deleted", delete("figures/gap.csv"), of("figure", "gap")),
     Row("a student deleted to make room", delete("train/large/mixed/0/model"), set()),
@@ -425,7 +547,7 @@ def test_adding_a_seed_and_dropping_it_again(built: Project) -> None:
 
 def test_benchmark_gone_and_back_needs_no_student(built: Project) -> None:
     text = built.path("config/stub/benchmarks.yaml").read_text()
-    drop("benchmarks", "hard")(built)
+    drop("benchmarks.hard")(built)
     built.jobs()
     built.path("config/stub/benchmarks.yaml").write_text(text)
     assert built.plan() == {"audit"} | SHOWN_ANEW
@@ -437,14 +559,14 @@ def test_moved_folder_is_still_fresh(built: Project, tmp_path: Path) -> None:
 
 
 def test_new_benchmark_generates_only_its_own_answers(built: Project) -> None:
-    set_key("benchmarks", "middle", value=NEW_BENCHMARK)(built)
+    set_key("benchmarks.middle", NEW_BENCHMARK)(built)
     built.jobs()
-    log = built.path("logs/stub/evaluate/small/short/0.log").read_text()
-    assert "middle: 5 questions, 5 to answer" in log
+    log = built.log("evaluate/small/short/0")
+    assert "middle: 5 requests, 5 to generate" in log
     assert "easy:" not in log and "hard:" not in log
 
 
 def test_judge_asks_only_what_the_ledger_lacks(built: Project) -> None:
-    set_key("benchmarks", "easy", "grader", value="boxed_or_last_number")(built)
+    set_key("benchmarks.easy.grader", "boxed_or_last_number")(built)
     built.jobs()
-    assert "0 calls in 0 load(s) of the judge" in built.path("logs/stub/judge.log").read_text()
+    assert "0 calls in 0 load(s) of the judge" in built.log("judge")

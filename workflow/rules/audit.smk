@@ -11,19 +11,26 @@ localrules:
 rule audit:
     """Audit how the answers were graded."""
     input:
-        code=code_of("audit", "injections"),
-        scores=expand(f"{RESULTS}/score/{{cell}}/score.json", cell=CELL_PATHS),
+        code=code_of(
+            "stages/audit.py",
+            "grading/prompt_injection.py",
+            "reporting/html.py",
+            "reporting/templates/audit.html",
+        ),
+        scores=results("score", CELLS, "score.json"),
     output:
-        audit=report(f"{RESULTS}/audit/audit.csv", caption="../report/audit.rst", category="Audit"),
-        rules=f"{RESULTS}/audit/rules.csv",
-        disagreements=f"{RESULTS}/audit/disagreements.csv",
-        page=report(f"{RESULTS}/audit/audit.html", caption="../report/audit.rst", category="Audit"),
-        manifest=f"{RESULTS}/audit/manifest.json",
+        audit=report(result("audit", "audit.csv"), caption="../report/audit.rst", category="Audit"),
+        rules=result("audit", "rules.csv"),
+        disagreements=result("audit", "disagreements.csv"),
+        page=report(result("audit", "audit.html"), caption="../report/audit.rst", category="Audit"),
+        manifest=result("audit"),
     log:
-        f"{LOGS}/audit.log",
+        log_of("audit"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=audit_spec,
+        spec=spec_of("audit"),
     shell:
-        "python -m gapgrid.audit --spec {params.spec:q} {output.audit} {output.rules} {output.disagreements} {output.page} {output.manifest} -- {input.scores} > {log} 2>&1"
+        "python -m gapgrid.stages.audit --spec {params.spec:q}"
+        " {output.audit} {output.rules} {output.disagreements} {output.page} {output.manifest}"
+        " -- {input.scores} > {log} 2>&1"

@@ -11,26 +11,32 @@ localrules:
 rule case:
     """Show the cases of {wildcards.experiment}."""
     input:
-        scores=files_of("score", "manifest.json"),
-        verdicts=ancient(files_of("score", "verdicts.jsonl")),
-        samples=ancient(files_of("grade", "samples.jsonl")),
-        graded=ancient(files_of("grade", "graded.jsonl")),
-        code=code_of("case", "case_page", "injections"),
+        scores=of_experiment("score"),
+        verdicts=ancient(of_experiment("score", "verdicts.jsonl")),
+        samples=ancient(of_experiment("grade", "samples.jsonl")),
+        graded=ancient(of_experiment("grade", "graded.jsonl")),
+        code=code_of(
+            "stages/case.py",
+            "reporting/case_page.py",
+            "reporting/html.py",
+            "reporting/templates/case.html",
+        ),
     output:
         page=report(
-            f"{RESULTS}/cases/{{experiment}}.html",
+            result("case", "html"),
             caption="../report/case.rst",
             category="Cases",
-            labels=labels_of,
+            labels=report_labels,
         ),
-        manifest=f"{RESULTS}/cases/{{experiment}}.manifest.json",
+        manifest=result("case"),
     log:
-        f"{LOGS}/case/{{experiment}}.log",
+        log_of("case"),
     wildcard_constraints:
-        experiment=one_of(closeups.drawn_by(GRID, "case")),
+        experiment=one_of(drawn_by(GRID, "case")),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=case_spec,
+        spec=spec_of("case"),
     shell:
-        "python -m gapgrid.case --spec {params.spec:q} {output.page} {output.manifest} {input.scores} > {log} 2>&1"
+        "python -m gapgrid.stages.case --spec {params.spec:q}"
+        " {output.page} {output.manifest} {input.scores} > {log} 2>&1"

@@ -1,10 +1,12 @@
 # Answering: one job per training cell, all its benchmarks in one load of the student.
 #
 # in:  the student's manifest; per benchmark a request, the lm-eval task, the problems
-# out: a stamp. The answers go into responses/, a store that no rule declares and every run adds to.
+# out: a batch manifest. The answers go into responses/, a store that no rule declares and every run
+#      adds to.
 #
-# A request is a small file per cell, two lines: how the benchmark is asked, as JSON, and the task file's digest.
-# A new or changed one is newer than the stamp and asks for the job, one that is gone asks for nothing.
+# A request is a small file per cell, two lines: how the benchmark is prompted, as JSON, and the task
+# file's digest. A new or changed one is newer than the batch manifest and asks for the job, one
+# that is gone asks for nothing.
 
 
 localrules:
@@ -12,38 +14,39 @@ localrules:
 
 
 rule request:
-    """Write down how {wildcards.benchmark} is asked."""
+    """Write down how {wildcards.benchmark} is prompted."""
     input:
         task_file,
     output:
-        f"{RESULTS}/requests/{CELL}.spec",
+        result("request"),
     log:
-        f"{LOGS}/request/{CELL}.log",
+        log_of("request"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=request_spec,
+        spec=spec_of("request"),
     shell:
-        "(printf '%s\\n' {params.spec:q}; cat {input} | sha256sum) > {output}.part 2> {log} && mv {output}.part {output}"
+        "(printf '%s\\n' {params.spec:q}; cat {input} | sha256sum) > {output}.part 2> {log}"
+        " && mv {output}.part {output}"
 
 
 rule evaluate:
-    """Let {wildcards.model} trained on {wildcards.mix}, seed {wildcards.seed}, answer its benchmarks."""
+    """Generate the answers of {wildcards.model}, {wildcards.mix}, seed {wildcards.seed}."""
     input:
-        model=ancient(f"{RESULTS}/train/{TRAINING_CELL}/model"),
-        base=ancient(base_of("model")),
-        train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
-        requests=requests_of(f"{RESULTS}/requests/{CELL}.spec"),
-        tasks=ancient(tasks_of),
-        problems=ancient(requests_of(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl")),
-        manifests=requests_of(f"{RESULTS}/problems/{{benchmark}}/manifest.json"),
-        tested=ancient(requests_of(f"{RESULTS}/selftest/{{benchmark}}/manifest.json")),
+        model=ancient(result("train", "model")),
+        base=ancient(of_base("model")),
+        train=result("train"),
+        requests=of_benchmarks("request"),
+        tasks=ancient(task_files),
+        problems=ancient(of_benchmarks("problems", "problems.jsonl")),
+        manifests=of_benchmarks("problems"),
+        tested=ancient(of_benchmarks("selftest")),
     output:
-        f"{RESULTS}/evaluate/{TRAINING_CELL}/manifest.json",
+        result("evaluate"),
     log:
-        f"{LOGS}/evaluate/{TRAINING_CELL}.log",
+        log_of("evaluate"),
     benchmark:
-        f"{TIMES}/evaluate/{TRAINING_CELL}.tsv"
+        times_of("evaluate")
     conda:
         "../../envs/cpu.yaml"
     threads: hardware("cpus")
@@ -53,6 +56,11 @@ rule evaluate:
         runtime=growing("runtime"),
         tensor_parallel=tensor_parallel,
     params:
-        spec=evaluate_spec,
+        spec=spec_of("evaluate"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.evaluate --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel} --base {input.base} {input.model} {input.train} {output} --requests {input.requests} --tasks {input.tasks} --problems {input.problems} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.stages.evaluate --spec {params.spec:q}"
+        " --threads {threads} --gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel}"
+        " --base {input.base} {input.model} {input.train} {output}"
+        " --requests {input.requests}"
+        " --tasks {input.tasks}"
+        " --problems {input.problems} > {log} 2>&1"

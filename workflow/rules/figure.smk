@@ -1,7 +1,8 @@
 # An experiment's figure, drawn from its table.
 #
 # in:  the estimates and notes of its table; what is shown and how
-# out: {experiment}.pdf, {experiment}.svg (in the report), the drawn points as .csv, the caption as .txt, a manifest
+# out: {experiment}.pdf, {experiment}.svg (in the report), the drawn points as .csv, the caption as
+#      .txt, a manifest
 
 
 localrules:
@@ -11,28 +12,35 @@ localrules:
 rule figure:
     """Draw {wildcards.experiment}."""
     input:
-        estimates=f"{RESULTS}/tables/{{experiment}}.estimates.csv",
-        notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
-        code=code_of("figure", "plots/curves", "plots/bars", "plots/drawing"),
+        estimates=result("table", "estimates.csv"),
+        notes=result("table", "notes.json"),
+        code=code_of(
+            "stages/figure.py",
+            "reporting/plots/curves.py",
+            "reporting/plots/bars.py",
+            "reporting/plots/style.py",
+        ),
     output:
-        pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
+        pdf=result("figure", "pdf"),
         svg=report(
-            f"{RESULTS}/figures/{{experiment}}.svg",
+            result("figure", "svg"),
             caption="../report/figure.rst",
             category="Figures",
-            labels=labels_of,
+            labels=report_labels,
         ),
-        points=f"{RESULTS}/figures/{{experiment}}.csv",
-        caption=f"{RESULTS}/figures/{{experiment}}.caption.txt",
-        manifest=f"{RESULTS}/figures/{{experiment}}.manifest.json",
+        points=result("figure", "csv"),
+        caption=result("figure", "caption.txt"),
+        manifest=result("figure"),
     log:
-        f"{LOGS}/figure/{{experiment}}.log",
+        log_of("figure"),
     wildcard_constraints:
-        experiment=one_of(closeups.drawn_by(GRID, "figure")),
+        experiment=one_of(drawn_by(GRID, "figure")),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=figure_spec,
+        spec=spec_of("figure"),
     shell:
-        "python -m gapgrid.figure --spec {params.spec:q} {input.estimates} {input.notes} "
-        "{output.pdf} {output.svg} {output.points} {output.caption} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.figure --spec {params.spec:q}"
+        " {input.estimates} {input.notes}"
+        " {output.pdf} {output.svg} {output.points} {output.caption} {output.manifest}"
+        " > {log} 2>&1"

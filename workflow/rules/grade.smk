@@ -1,6 +1,7 @@
 # The rule step: a cell's answers out of its store, graded by rules. Light, local, one job a cell.
 #
-# in:  what decides the cell's answers (student, request, problems); how they are graded; the stamp has to be there
+# in:  what decides the cell's answers (student, request, problems); how they are graded; the batch
+#      manifest of evaluate
 # out: samples.jsonl, graded.jsonl, pending.jsonl (answers that no rule accepted), a manifest
 
 
@@ -9,23 +10,25 @@ localrules:
 
 
 rule grade:
-    """Grade {wildcards.benchmark} by rules for {wildcards.model}, {wildcards.mix}, seed {wildcards.seed}."""
+    """Grade a cell's answers by rules."""
     input:
-        train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
-        stamp=ancient(f"{RESULTS}/evaluate/{TRAINING_CELL}/manifest.json"),
-        request=f"{RESULTS}/requests/{CELL}.spec",
-        problems=ancient(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl"),
-        problems_manifest=f"{RESULTS}/problems/{{benchmark}}/manifest.json",
+        train=result("train"),
+        answered=ancient(result("evaluate")),
+        request=result("request"),
+        problems=ancient(result("problems", "problems.jsonl")),
+        problems_manifest=result("problems"),
     output:
-        samples=f"{RESULTS}/grade/{CELL}/samples.jsonl",
-        graded=f"{RESULTS}/grade/{CELL}/graded.jsonl",
-        pending=f"{RESULTS}/grade/{CELL}/pending.jsonl",
-        manifest=f"{RESULTS}/grade/{CELL}/manifest.json",
+        samples=result("grade", "samples.jsonl"),
+        graded=result("grade", "graded.jsonl"),
+        pending=result("grade", "pending.jsonl"),
+        manifest=result("grade"),
     log:
-        f"{LOGS}/grade/{CELL}.log",
+        log_of("grade"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=grade_spec,
+        spec=spec_of("grade"),
     shell:
-        "python -m gapgrid.grade --spec {params.spec:q} {input.train} {input.stamp} {input.request} {input.problems} {input.problems_manifest} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.grade --spec {params.spec:q}"
+        " {input.train} {input.answered} {input.request}"
+        " {input.problems} {input.problems_manifest} {output.manifest} > {log} 2>&1"

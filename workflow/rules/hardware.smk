@@ -10,15 +10,16 @@ def hardware(key, default=None):
     return of_student
 
 
-def all_cards(wildcards):
-    """A resource function: the GPUs of a training job, on all its machines together."""
+def gpus_of_all_nodes(wildcards):
+    """A resource function: the GPUs of a training job, on all its nodes together."""
     return hardware("gpus")(wildcards) * hardware("nodes", 1)(wildcards)
 
 
-def across_machines(wildcards):
-    """A resource function: within a SLURM job of several machines, that its own command starts the step on all of them.
+def srun_on_several_nodes(wildcards):
+    """A resource function: in a SLURM job of several nodes, `srun`, which starts a step on all.
 
-    Without it the job would run as a step of one machine that asks for the GPUs of all. When submitting it has no meaning.
+    Without it the job would be a step of one node that asks for the GPUs of all. It has no
+    meaning when the job is submitted.
     """
     return "srun" if "SLURM_JOB_ID" in os.environ and hardware("nodes", 1)(wildcards) > 1 else None
 
@@ -33,7 +34,10 @@ def growing(key):
 
 
 def pretraining(key, linked):
-    """A resource function: what a tiny student's pretraining asks for; any other student is only linked into place."""
+    """A resource function: what pretraining a tiny student asks for.
+
+    Any other student is only linked into place.
+    """
 
     def of_attempt(wildcards, attempt):
         if GRID["models"][wildcards.model]["kind"] != "tiny":
@@ -45,3 +49,15 @@ def pretraining(key, linked):
 
 def tensor_parallel(wildcards):
     return hardware("tensor_parallel")(wildcards) or max(1, hardware("gpus")(wildcards))
+
+
+def judge_hardware(key):
+    """A resource function: what the judge's job asks for, its size of hardware.yaml, or a core."""
+    light = {"gpus": 0, "cpus": 1, "mem_mb": 1000, "runtime": 60}
+    size = GRID["judge"].get("size")
+    needed = GRID["hardware"][size][key] if size else light[key]
+
+    def of_attempt(wildcards, attempt):
+        return attempt * needed if key in ("mem_mb", "runtime") else needed
+
+    return of_attempt

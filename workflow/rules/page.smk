@@ -1,8 +1,8 @@
-# The grid page, results/<grid>/grid.html, anew after each run, whether it went well or not.
+# The grid page, results/<grid>/grid.html, anew after each run, failed or not.
 #
 # in:  what there is of the grid
-# out: the page and its side files. It decides nothing and nothing reads it, so no job makes it; what goes wrong with it is
-#      told, and fails no run.
+# out: the page and its side files. It decides nothing and nothing reads it, so no job makes it;
+#      an error of it is a warning and fails no run.
 
 import subprocess
 
@@ -11,11 +11,24 @@ def write_page():
     """Not in the Snakemakes inside jobs, which know one job each."""
     if not workflow.is_main_process:
         return
-    command = [sys.executable, "-c", "from gapgrid.cli import main; raise SystemExit(main())", "page", GRID["name"]]
+    command = [
+        sys.executable,
+        "-c",
+        "from gapgrid.cli import main; raise SystemExit(main())",
+        "page",
+        GRID["name"],
+    ]
     options = ["--results", config.get("results", "results"), "--seeds", *map(str, GRID["seeds"])]
     environment = {**os.environ, "PYTHONPATH": str(workflow.basedir)}
     try:
-        done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False, timeout=900)
+        done = subprocess.run(
+            [*command, *options],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.warning(f"the grid page was not written: {error}")
         return

@@ -1,6 +1,6 @@
 # A cell's score: its rows with the verdicts of rules and judge. Light, local, one job a cell.
 #
-# in:  the cell's graded rows; who judges, and with which prompt; the stamp has to be there
+# in:  the cell's graded rows; who judges, and with which prompt; the batch manifest of judge
 # out: verdicts.jsonl, score.json, a manifest
 
 
@@ -11,18 +11,20 @@ localrules:
 rule score:
     """Score {wildcards.benchmark} for {wildcards.model}, {wildcards.mix}, seed {wildcards.seed}."""
     input:
-        grade=f"{RESULTS}/grade/{CELL}/manifest.json",
-        stamp=ancient(f"{RESULTS}/judge/round.json"),
+        grade=result("grade"),
+        judged=ancient(result("judge")),
         prompt=judge_prompt,
     output:
-        verdicts=f"{RESULTS}/score/{CELL}/verdicts.jsonl",
-        score=f"{RESULTS}/score/{CELL}/score.json",
-        manifest=f"{RESULTS}/score/{CELL}/manifest.json",
+        verdicts=result("score", "verdicts.jsonl"),
+        score=result("score", "score.json"),
+        manifest=result("score"),
     log:
-        f"{LOGS}/score/{CELL}.log",
+        log_of("score"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=score_spec,
+        spec=spec_of("score"),
     shell:
-        "python -m gapgrid.score --spec {params.spec:q} --cell {wildcards.model} {wildcards.mix} {wildcards.seed} {wildcards.benchmark} --prompt {input.prompt} -- {input.grade} {input.stamp} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.score --spec {params.spec:q}"
+        " --prompt {input.prompt}"
+        " -- {input.grade} {input.judged} {output.manifest} > {log} 2>&1"

@@ -1,4 +1,5 @@
-# The grader on each benchmark's own reference answers, before anything is trained. Light, local, one job a benchmark.
+# The grader on each benchmark's own reference answers, before anything is trained. Light, local,
+# one job a benchmark.
 #
 # in:  the problems; how they are graded
 # out: a manifest with counts, which every student waits for; a benchmark that fails stops the run
@@ -11,15 +12,16 @@ localrules:
 rule selftest:
     """Test the grader on the reference answers of {wildcards.benchmark}."""
     input:
-        problems=ancient(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl"),
-        manifest=f"{RESULTS}/problems/{{benchmark}}/manifest.json",
+        problems=ancient(result("problems", "problems.jsonl")),
+        manifest=result("problems"),
     output:
-        f"{RESULTS}/selftest/{{benchmark}}/manifest.json",
+        result("selftest"),
     log:
-        f"{LOGS}/selftest/{{benchmark}}.log",
+        log_of("selftest"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=selftest_spec,
+        spec=spec_of("selftest"),
     shell:
-        "python -m gapgrid.selftest --spec {params.spec:q} {input.problems} {output} > {log} 2>&1"
+        "python -m gapgrid.stages.selftest --spec {params.spec:q}"
+        " {input.problems} {output} > {log} 2>&1"

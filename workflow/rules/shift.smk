@@ -1,7 +1,9 @@
-# Token rank shift: which tokens of a trained student's answers its untouched self would not have chosen, and their figure.
+# Token rank shift: which tokens of a trained student's answers the student before SFT would
+# not have chosen, and their figure.
 #
 # shift, a heavy job per cell:
-#   in:  the untouched student; what decides the answers (student, request, problems), and the answers
+#   in:  the student before SFT; what decides the answers (student, request, problems), and the
+#        answers
 #   out: shift.jsonl (a row per token type), shift.json, a manifest
 # shift_figure, light:
 #   in:  the shifts of an experiment's cells, the notes of its table
@@ -13,23 +15,23 @@ localrules:
 
 
 rule shift:
-    """Rank {wildcards.model}'s answers to {wildcards.benchmark} after {wildcards.mix}, seed {wildcards.seed}, under the untouched student."""
+    """Rank the tokens of a cell's answers under the student before SFT."""
     input:
-        base=ancient(base_of("model")),
-        train=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
-        request=f"{RESULTS}/requests/{CELL}.spec",
+        base=ancient(of_base("model")),
+        train=result("train"),
+        request=result("request"),
         task=ancient(task_file),
-        problems=ancient(f"{RESULTS}/problems/{{benchmark}}/problems.jsonl"),
-        problems_manifest=f"{RESULTS}/problems/{{benchmark}}/manifest.json",
-        samples=ancient(f"{RESULTS}/grade/{CELL}/samples.jsonl"),
+        problems=ancient(result("problems", "problems.jsonl")),
+        problems_manifest=result("problems"),
+        samples=ancient(result("grade", "samples.jsonl")),
     output:
-        types=f"{RESULTS}/shift/{CELL}/shift.jsonl",
-        summary=f"{RESULTS}/shift/{CELL}/shift.json",
-        manifest=f"{RESULTS}/shift/{CELL}/manifest.json",
+        types=result("shift", "shift.jsonl"),
+        summary=result("shift", "shift.json"),
+        manifest=result("shift"),
     log:
-        f"{LOGS}/shift/{CELL}.log",
+        log_of("shift"),
     benchmark:
-        f"{TIMES}/shift/{CELL}.tsv"
+        times_of("shift")
     conda:
         "../../envs/cpu.yaml"
     threads: hardware("cpus")
@@ -38,35 +40,42 @@ rule shift:
         mem_mb=growing("mem_mb"),
         runtime=growing("runtime"),
     params:
-        spec=shift_spec,
+        spec=spec_of("shift"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.shift --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} {input.base} {input.train} {input.request} {input.task} {input.problems} {input.samples} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.stages.shift --spec {params.spec:q}"
+        " --threads {threads} --gpus {resources.gpu}"
+        " {input.base} {input.train} {input.request} {input.task} {input.problems} {input.samples}"
+        " {output.manifest} > {log} 2>&1"
 
 
 rule shift_figure:
     """Draw the token rank shifts of {wildcards.experiment}."""
     input:
-        shifts=shifts_of("manifest.json"),
-        types=ancient(shifts_of("shift.jsonl")),
-        notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
-        code=code_of("shift_figure", "plots/drawing", "injections"),
+        shifts=of_experiment("shift", cells_of=shift_cells),
+        types=ancient(of_experiment("shift", "shift.jsonl", shift_cells)),
+        notes=result("table", "notes.json"),
+        code=code_of(
+            "stages/shift_figure.py", "reporting/plots/token_shift.py", "reporting/plots/style.py"
+        ),
     output:
-        pdf=f"{RESULTS}/figures/{{experiment}}.pdf",
+        pdf=result("shift_figure", "pdf"),
         svg=report(
-            f"{RESULTS}/figures/{{experiment}}.svg",
+            result("shift_figure", "svg"),
             caption="../report/shift.rst",
             category="Figures",
-            labels=labels_of,
+            labels=report_labels,
         ),
-        points=f"{RESULTS}/figures/{{experiment}}.csv",
-        manifest=f"{RESULTS}/figures/{{experiment}}.manifest.json",
+        points=result("shift_figure", "csv"),
+        manifest=result("shift_figure"),
     log:
-        f"{LOGS}/shift_figure/{{experiment}}.log",
+        log_of("shift_figure"),
     wildcard_constraints:
-        experiment=one_of(closeups.drawn_by(GRID, "shift_figure")),
+        experiment=one_of(drawn_by(GRID, "shift_figure")),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=shift_figure_spec,
+        spec=spec_of("shift_figure"),
     shell:
-        "python -m gapgrid.shift_figure --spec {params.spec:q} {input.notes} {output.pdf} {output.svg} {output.points} {output.manifest} {input.shifts} > {log} 2>&1"
+        "python -m gapgrid.stages.shift_figure --spec {params.spec:q}"
+        " {input.notes} {output.pdf} {output.svg} {output.points} {output.manifest}"
+        " {input.shifts} > {log} 2>&1"

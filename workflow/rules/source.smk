@@ -1,7 +1,8 @@
 # Data in: the tokenizer that counts, training rows by source, problems by benchmark.
 #
 # in:  a generator, a local file or the hub, as config says
-# out: tokenizer/  sources/{source}/rows.jsonl  problems/{benchmark}/problems.jsonl, a manifest beside each
+# out: tokenizer/  sources/{source}/rows.jsonl  problems/{benchmark}/problems.jsonl, a manifest
+#      beside each
 
 
 localrules:
@@ -13,17 +14,17 @@ localrules:
 rule tokenizer:
     """Put the counting tokenizer in place."""
     output:
-        tokenizer=f"{RESULTS}/tokenizer/tokenizer.json",
-        config=f"{RESULTS}/tokenizer/tokenizer_config.json",
-        manifest=f"{RESULTS}/tokenizer/manifest.json",
+        tokenizer=result("tokenizer", "tokenizer.json"),
+        config=result("tokenizer", "tokenizer_config.json"),
+        manifest=result("tokenizer"),
     log:
-        f"{LOGS}/tokenizer.log",
+        log_of("tokenizer"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=tokenizer_spec,
+        spec=spec_of("tokenizer"),
     shell:
-        "python -m gapgrid.tokenizer --spec {params.spec:q} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.tokenizer --spec {params.spec:q} {output.manifest} > {log} 2>&1"
 
 
 rule source:
@@ -31,16 +32,17 @@ rule source:
     input:
         source_file,
     output:
-        rows=f"{RESULTS}/sources/{{source}}/rows.jsonl",
-        manifest=f"{RESULTS}/sources/{{source}}/manifest.json",
+        rows=result("source", "rows.jsonl"),
+        manifest=result("source"),
     log:
-        f"{LOGS}/source/{{source}}.log",
+        log_of("source"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=source_spec,
+        spec=spec_of("source"),
     shell:
-        "python -m gapgrid.source --spec {params.spec:q} {output.rows} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.source --spec {params.spec:q}"
+        " {output.rows} {output.manifest} > {log} 2>&1"
 
 
 rule problems:
@@ -48,13 +50,14 @@ rule problems:
     input:
         problems_file,
     output:
-        problems=f"{RESULTS}/problems/{{benchmark}}/problems.jsonl",
-        manifest=f"{RESULTS}/problems/{{benchmark}}/manifest.json",
+        problems=result("problems", "problems.jsonl"),
+        manifest=result("problems"),
     log:
-        f"{LOGS}/problems/{{benchmark}}.log",
+        log_of("problems"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=problems_spec,
+        spec=spec_of("problems"),
     shell:
-        "python -m gapgrid.problems --spec {params.spec:q} {output.problems} {output.manifest} > {log} 2>&1"
+        "python -m gapgrid.stages.problems --spec {params.spec:q}"
+        " {output.problems} {output.manifest} > {log} 2>&1"

@@ -1,7 +1,9 @@
 # An experiment's table: score rows, and accuracies and gaps with intervals, also as text.
 #
-# in:  the scores of its cells; how its students were trained; its list of cells, contrast, protocol, and published numbers
-# out: {experiment}.csv, .estimates.csv, .md, .tex, .notes.json, a manifest; .paper.csv where there are published numbers
+# in:  the scores of its cells; how its students were trained; its list of cells, contrast,
+#      protocol, and published numbers
+# out: {experiment}.csv, .estimates.csv, .md, .tex, .notes.json, a manifest; .paper.csv where there
+#      are published numbers
 
 
 localrules:
@@ -11,37 +13,39 @@ localrules:
 rule table:
     """Tabulate {wildcards.experiment}."""
     input:
-        scores=files_of("score", "score.json"),
-        verdicts=ancient(files_of("score", "verdicts.jsonl")),
-        trained=ancient(trained_of),
+        scores=of_experiment("score", "score.json"),
+        verdicts=ancient(of_experiment("score", "verdicts.jsonl")),
+        trained=ancient(trained_manifests),
         code=code_of(
-            "table",
-            "statistics",
-            "gaps",
-            "estimating",
-            "comparability",
-            "tables/published",
-            "tables/sheets",
-            "tables/typeset",
-            "tables/numerals",
+            "stages/table.py",
+            "core/comparability.py",
+            "stats/bootstrap.py",
+            "stats/estimates.py",
+            "stats/significance.py",
+            "reporting/tables/published.py",
+            "reporting/tables/layout.py",
+            "reporting/tables/render.py",
+            "reporting/tables/numbers.py",
         ),
     output:
-        table=f"{RESULTS}/tables/{{experiment}}.csv",
+        table=result("table", "csv"),
         estimates=report(
-            f"{RESULTS}/tables/{{experiment}}.estimates.csv",
+            result("table", "estimates.csv"),
             caption="../report/table.rst",
             category="Tables",
-            labels=labels_of,
+            labels=report_labels,
         ),
-        markdown=f"{RESULTS}/tables/{{experiment}}.md",
-        latex=f"{RESULTS}/tables/{{experiment}}.tex",
-        notes=f"{RESULTS}/tables/{{experiment}}.notes.json",
-        manifest=f"{RESULTS}/tables/{{experiment}}.manifest.json",
+        markdown=result("table", "md"),
+        latex=result("table", "tex"),
+        notes=result("table", "notes.json"),
+        manifest=result("table"),
     log:
-        f"{LOGS}/table/{{experiment}}.log",
+        log_of("table"),
     conda:
         "../../envs/cpu.yaml"
     params:
-        spec=table_spec,
+        spec=spec_of("table"),
     shell:
-        "python -m gapgrid.table --spec {params.spec:q} --trained {input.trained} -- {output.manifest} {input.scores} > {log} 2>&1"
+        "python -m gapgrid.stages.table --spec {params.spec:q}"
+        " --trained {input.trained}"
+        " -- {output.manifest} {input.scores} > {log} 2>&1"

@@ -1,25 +1,28 @@
-# Students: untouched (mix none), and fine-tuned on each mix with each seed.
+# Students: before SFT (mix none), and fine-tuned on each mix with each seed.
 #
-# in:  the untouched student; a mix's digest (tracked) and rows
+# in:  the student before SFT; a mix's digest (tracked) and rows
 # out: model/, metrics.jsonl, a manifest. Resumable states live in scratch/, which no rule declares.
+
+# No student is made before the grader has passed on every benchmark of the grid.
+GRADERS_TESTED = results("selftest", jobs.STAGES["selftest"].jobs(GRID))
 
 
 rule base:
-    """Put the untouched {wildcards.model} in place, seed {wildcards.seed}."""
+    """Put {wildcards.model} before SFT in place, seed {wildcards.seed}."""
     input:
-        tokenizer=base_inputs("tokenizer"),
-        corpus=ancient(base_inputs("corpus")),
-        manifest=base_inputs("manifest"),
-        hub=ancient(fetched_student),
-        tested=ancient(graders_tested),
+        tokenizer=of_tiny("tokenizer", "tokenizer.json"),
+        corpus=ancient(of_tiny("source", "rows.jsonl")),
+        manifest=of_tiny("source", ""),
+        hub=ancient(fetched("models")),
+        tested=ancient(GRADERS_TESTED),
     output:
-        model=directory(f"{RESULTS}/train/{{model}}/none/{{seed}}/model"),
-        metrics=f"{RESULTS}/train/{{model}}/none/{{seed}}/metrics.jsonl",
-        manifest=f"{RESULTS}/train/{{model}}/none/{{seed}}/manifest.json",
+        model=directory(result("base", "model")),
+        metrics=result("base", "metrics.jsonl"),
+        manifest=result("base"),
     log:
-        f"{LOGS}/base/{{model}}/{{seed}}.log",
+        log_of("base"),
     benchmark:
-        f"{TIMES}/base/{{model}}/{{seed}}.tsv"
+        times_of("base")
     conda:
         "../../envs/cpu.yaml"
     threads: pretraining("cpus", 1)
@@ -29,44 +32,52 @@ rule base:
         runtime=pretraining("runtime", 60),
         micro_batch=hardware("micro_batch"),
     params:
-        spec=base_spec,
+        spec=spec_of("base"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.base --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokenizer {input.tokenizer} --corpus {input.corpus} -- {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.stages.base --spec {params.spec:q}"
+        " --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch}"
+        " --tokenizer {input.tokenizer} --corpus {input.corpus}"
+        " -- {output.model} {output.manifest} > {log} 2>&1"
 
 
 rule train:
     """Fine-tune {wildcards.model} on {wildcards.mix}, seed {wildcards.seed}."""
     input:
-        base=ancient(base_of("model")),
-        base_manifest=base_of("manifest.json"),
-        data=ancient(mix_data),
-        digest=mix_digest,
-        hub=ancient(fetched_checkpoint),
-        tested=ancient(graders_tested),
+        base=ancient(of_base("model")),
+        base_manifest=of_base(),
+        data=ancient(mix_of("train.jsonl")),
+        digest=mix_of("train.sha256"),
+        hub=ancient(fetched("adopted")),
+        tested=ancient(GRADERS_TESTED),
     output:
-        model=directory(f"{RESULTS}/train/{TRAINING_CELL}/model"),
-        metrics=f"{RESULTS}/train/{TRAINING_CELL}/metrics.jsonl",
-        manifest=f"{RESULTS}/train/{TRAINING_CELL}/manifest.json",
+        model=directory(result("train", "model")),
+        metrics=result("train", "metrics.jsonl"),
+        manifest=result("train"),
     log:
-        f"{LOGS}/train/{TRAINING_CELL}.log",
+        log_of("train"),
     benchmark:
-        f"{TIMES}/train/{TRAINING_CELL}.tsv"
+        times_of("train")
     wildcard_constraints:
         mix=one_of(GRID["mixes"]),
     conda:
         "../../envs/cpu.yaml"
     threads: hardware("cpus")
     resources:
-        gpu=all_cards,
+        gpu=gpus_of_all_nodes,
         mem_mb=growing("mem_mb"),
         runtime=growing("runtime"),
         micro_batch=hardware("micro_batch"),
         tokens_per_device=hardware("tokens_per_device", 0),
         zero=hardware("zero", 0),
         nodes=hardware("nodes", 1),
-        mpi=across_machines,
+        mpi=srun_on_several_nodes,
         report_to=GRID.get("report_to", "none"),
     params:
-        spec=train_spec,
+        spec=spec_of("train"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.train --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device} --nodes {resources.nodes} --zero {resources.zero} --report-to {resources.report_to} {input.base} {input.base_manifest} {input.data} {output.model} {output.manifest} > {log} 2>&1"
+        "$HEAVY_PYTHON -m gapgrid.stages.train --spec {params.spec:q}"
+        " --threads {threads} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device}"
+        " --zero {resources.zero} --report-to {resources.report_to}"
+        " {input.base} {input.base_manifest} {input.data}"
+        " {output.model} {output.manifest} > {log} 2>&1"

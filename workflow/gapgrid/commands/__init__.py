@@ -1,1 +1,1 @@
-"""What people ask of a grid that is no rule of it: one module for each command of `gapgrid`, and for pinning."""
+"""The commands of `gapgrid`, a module each, and `pin`, which `make pin` calls."""

@@ -1,7 +1,7 @@
-"""Pins what a grid takes from the Hugging Face hub: every `revision: main` becomes the commit that it stands for.
+"""Pin what a grid takes from the Hugging Face hub: `revision: main` becomes the present commit.
 
-The YAML files are edited in place, one value at a time, so comments and layout stay. What is already a commit, or
-another branch or tag, is left alone. `python -m gapgrid.commands.pin config/<grid>`.
+The YAML files are edited in place, one value at a time, so comments and layout stay. A revision
+that is a commit, another branch or a tag stays too. `python -m gapgrid.commands.pin config/<grid>`.
 """
 
 import argparse
@@ -13,95 +13,110 @@ from typing import NamedTuple
 
 import yaml
 
-from gapgrid.config import judge_settings
-from gapgrid.crosschecks import MAIN, comes_from_the_hub, unpinned
+from gapgrid.config.checks import MAIN
+from gapgrid.config.load import judge_settings
+from gapgrid.core.records import InputError, write_text
 from gapgrid.engines.hub import NoHubError
 from gapgrid.engines.hub import commit as on_the_hub
-from gapgrid.records import InputError, write_text
+from gapgrid.grid.specs import judge_is_on_hub
 
 Resolve = Callable[[str, str, str], str]
-FILES = {"models": "model", "sources": "dataset", "benchmarks": "dataset", "judge": "model", "grid": "model"}
+Keys = dict[str, tuple[yaml.Node, yaml.Node]]  # name -> key and value
+FILES = {
+    "models": "model",
+    "sources": "dataset",
+    "benchmarks": "dataset",
+    "judge": "model",
+    "grid": "model",
+}
 
-__all__ = ["pin", "unpinned"]
 
-
-class Place(NamedTuple):
-    """A repository in a YAML text whose revision is not pinned, and how its revision is written there."""
+class Edit(NamedTuple):
+    """How to pin one repository: what to write from `start` to `end` of a YAML text."""
 
     name: str
     hub: str
     start: int
     end: int
-    text: str  # what to put from start to end, with {} for the commit
+    text: str  # with {} for the commit
 
 
 # ---- the files ----
 
 
 def pin(folder: Path, resolve: Resolve) -> list[str]:
-    """Pin a grid's folder; returns a line for each place that was pinned.
+    """Pin a grid's folder; return a line for each repository that was pinned.
 
-    `resolve(kind, id, revision)` gives the commit, where kind is `model` or `dataset`. What can be pinned is, also when
-    another repository cannot; those that could not are named in the `InputError` raised at the end.
+    `resolve(kind, id, revision)` gives the commit, where kind is `model` or `dataset`. Whatever can
+    be pinned is; the repositories that cannot are named in the `InputError` raised at the end.
     """
     if not (folder / "grid.yaml").is_file():
         raise InputError(f"{folder}: no grid.yaml; expected a grid's folder, such as config/paper")
-    commits = _Commits(resolve)
-    done: list[str] = []
+    commits: dict[tuple[str, str], str | None] = {}
+    failed: list[str] = []
+    lines: list[str] = []
     for stem, kind in FILES.items():
         file = folder / f"{stem}.yaml"
         if not file.is_file():
             continue
-        text = file.read_text(encoding="utf-8")
-        found = judge_places(folder, text) if stem == "judge" else places(text)
-        for place in sorted(found, key=lambda place: place.start, reverse=True):
-            commit = commits.of(kind, place.hub)
-            if commit is None:
-                continue
-            text = text[: place.start] + place.text.format(_scalar(commit)) + text[place.end :]
-            done.append(f"{file.name}: {place.name}: {place.hub} is pinned to {commit}")
-        if text != file.read_text(encoding="utf-8"):
+        before = text = file.read_text(encoding="utf-8")
+        edits = judge_edits(folder, text) if stem == "judge" else entry_edits(text)
+        for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+            if (kind, edit.hub) not in commits:
+                commits[kind, edit.hub] = _resolved(resolve, kind, edit.hub, failed)
+            commit = commits[kind, edit.hub]
+            if commit is not None:
+                text = text[: edit.start] + edit.text.format(_scalar(commit)) + text[edit.end :]
+                lines.append(f"{file.name}: {edit.name}: {edit.hub} is pinned to {commit}")
+        if text != before:
             write_text(file, text)
-    if commits.failed:
-        raise InputError("\n".join(["some repositories could not be pinned:", *commits.failed]))
-    return sorted(done)
+    if failed:
+        raise InputError("\n".join(["some repositories could not be pinned:", *failed]))
+    return sorted(lines)
 
 
-class _Commits:
-    """Asks for each repository once, and remembers which could not be had."""
-
-    def __init__(self, resolve: Resolve) -> None:
-        self._resolve = resolve
-        self._known: dict[tuple[str, str], str | None] = {}
-        self.failed: list[str] = []
-
-    def of(self, kind: str, hub: str) -> str | None:
-        """The commit that `main` stands for, or None."""
-        if (kind, hub) not in self._known:
-            try:
-                self._known[kind, hub] = self._resolve(kind, hub, MAIN)
-            except NoHubError:
-                raise
-            except InputError as error:
-                self._known[kind, hub] = None
-                self.failed.append(str(error))
-        return self._known[kind, hub]
+def _resolved(resolve: Resolve, kind: str, hub: str, failed: list[str]) -> str | None:
+    """Return the commit of `main`, or None after adding to `failed`; without a hub, raise."""
+    try:
+        return resolve(kind, hub, MAIN)
+    except NoHubError:
+        raise
+    except InputError as error:
+        failed.append(str(error))
+        return None
 
 
 def _scalar(commit: str) -> str:
-    """The commit as YAML text: in quotes if YAML would read a number."""
+    """Return the commit as YAML text: in quotes if YAML would read a number."""
     return commit if isinstance(yaml.safe_load(commit), str) else f'"{commit}"'
 
 
-def places(text: str) -> Iterator[Place]:
-    """The unpinned repositories of a YAML text, each where it is written: entries behind an anchor are one place.
+# ---- one text ----
 
-    An entry that takes its repository from another by `<<:` is pinned with it. One that names its own repository and
-    takes only the revision from there gets a revision of its own.
+
+def entry_edits(text: str) -> Iterator[Edit]:
+    """Yield the edits of a YAML text; an entry behind an anchor is edited once.
+
+    An entry that takes its repository from another by `<<:` is pinned with it. One that names its
+    own repository and takes only the revision from there gets a revision of its own.
     """
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    loader = yaml.SafeLoader(text)
+    # All own keys are read before any merge, which adds to them in place.
+    for name, node, own in list(_mappings(loader.get_single_node())):
+        loader.flatten_mapping(node)
+        hub = _keys(node).get("hub")
+        if hub and "revision" in own:
+            yield from _replaced(name, hub[1].value, own["revision"][1])
+        elif "hub" in own:
+            key, value = own["hub"]
+            separator = ", " if node.flow_style else "\n" + " " * key.start_mark.column
+            yield _added(name, value.value, text, value, f"{separator}revision: {{}}")
+
+
+def _mappings(root: yaml.Node | None) -> Iterator[tuple[str, yaml.MappingNode, Keys]]:
+    """Yield each mapping of a document once: its dotted name, its node and its own keys."""
     seen: set[int] = set()
-    stack: list[tuple[str, yaml.Node]] = [("", root)] if root else []
+    stack = [("", root)]
     while stack:
         name, node = stack.pop()
         if id(node) in seen:
@@ -109,90 +124,62 @@ def places(text: str) -> Iterator[Place]:
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             stack.extend((f"{name}.{index}", value) for index, value in enumerate(node.value))
-        if not isinstance(node, yaml.MappingNode):
-            continue
-        stack.extend((f"{name}.{key.value}".strip("."), value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
-        place = _place(name, node, text)
-        if place is not None:
-            yield place
+        elif isinstance(node, yaml.MappingNode):
+            own = _keys(node)
+            stack.extend((f"{name}.{key}".strip("."), value) for key, (_, value) in own.items())
+            yield name, node, own
 
 
-def _place(name: str, node: yaml.MappingNode, text: str) -> Place | None:
-    own = _keys(node)
-    hub = own["hub"][1].value if "hub" in own else _inherited(node, "hub")
-    if hub is None:
-        return None
-    if "revision" in own:
-        return _replaced(name, hub, own["revision"][1])
-    if "hub" not in own:
-        return None  # the repository is another entry's, and so is its revision
-    key, value = own["hub"]
-    end = _end(text, value)
-    separator = ", " if node.flow_style else "\n" + " " * key.start_mark.column
-    return Place(name, hub, end, end, f"{separator}revision: {{}}")
+def judge_edits(folder: Path, text: str) -> Iterator[Edit]:
+    """Yield the edit that pins the judge of a judge.yaml, if it is on the hub and not pinned.
 
-
-def judge_places(folder: Path, text: str) -> list[Place]:
-    """The unpinned judge of a judge.yaml. One that its preset names is written out, so that preset and pin cannot part."""
+    A judge that its preset names is written out, so that preset and commit stay together.
+    """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
-        return []
+        return
     judge = judge_settings(folder, yaml.safe_load(text))
-    if not comes_from_the_hub(judge) or judge.get("revision", MAIN) != MAIN:
-        return []
+    if not judge_is_on_hub(judge) or judge.get("revision", MAIN) != MAIN:
+        return
     own, hub = _keys(root), str(judge["model"])
     if "revision" in own:
-        return [place for place in [_replaced("judge", hub, own["revision"][1])] if place]
+        yield from _replaced("judge", hub, own["revision"][1])
+        return
     _, value = own.get("model", own["backend"])
     separator = ", " if root.flow_style else "\n"
-    named = "" if "model" in own else f"{separator}model: {hub}"
-    end = _end(text, value)
-    return [Place("judge", hub, end, end, f"{named}{separator}revision: {{}}")]
+    model = "" if "model" in own else f"{separator}model: {hub}"
+    yield _added("judge", hub, text, value, f"{model}{separator}revision: {{}}")
 
 
-def _keys(node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    return {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+def _keys(node: yaml.MappingNode) -> Keys:
+    pairs = ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+    return {key.value: (key, value) for key, value in pairs}
 
 
-def _replaced(name: str, hub: str, revision: yaml.Node) -> Place | None:
-    if revision.value != MAIN:
-        return None
-    return Place(name, hub, revision.start_mark.index, revision.end_mark.index, "{}")
+def _replaced(name: str, hub: str, revision: yaml.Node) -> Iterator[Edit]:
+    if revision.value == MAIN:
+        yield Edit(name, hub, revision.start_mark.index, revision.end_mark.index, "{}")
 
 
-def _end(text: str, value: yaml.Node) -> int:
-    """Where more may be written after a value: behind the comment that shares its line."""
+def _added(name: str, hub: str, text: str, value: yaml.Node, added: str) -> Edit:
+    """Return an edit that adds a text behind a value and the comment on the value's line."""
     end = int(value.end_mark.index)
     comment = re.match(r"[ \t]*#[^\n]*", text[end:])
-    return end + len(comment[0]) if comment else end
-
-
-def _inherited(node: yaml.MappingNode, key: str) -> str | None:
-    """A key's value among the mappings merged into this one by `<<:`."""
-    for name, merged in node.value:
-        if name.tag != "tag:yaml.org,2002:merge":
-            continue
-        for mapping in merged.value if isinstance(merged, yaml.SequenceNode) else [merged]:
-            for inner, value in mapping.value:
-                if inner.value == key and inner.tag != "tag:yaml.org,2002:merge":
-                    return str(value.value)
-            found = _inherited(mapping, key)
-            if found is not None:
-                return found
-    return None
+    end += len(comment[0]) if comment else 0
+    return Edit(name, hub, end, end, added)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m gapgrid.commands.pin FOLDER`: pin a grid's folder and say what was pinned."""
+    """Run `python -m gapgrid.commands.pin FOLDER`: pin a grid's folder and print what changed."""
     parser = argparse.ArgumentParser(prog="python -m gapgrid.commands.pin", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a grid's folder, such as config/paper")
+    parser.add_argument("folder", type=Path, help="A grid's folder, such as config/paper.")
     args = parser.parse_args(argv)
     try:
-        done = pin(args.folder, on_the_hub)
+        lines = pin(args.folder, on_the_hub)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(done) if done else f"{args.folder}: everything is pinned")
+    print("\n".join(lines) if lines else f"{args.folder}: everything is pinned")
     return 0
 
 

@@ -1,50 +1,122 @@
-"""Every experiment's tables from the cells that are there, while the rest of the grid is still to be built: `gapgrid tables`.
+"""`gapgrid tables` and `gapgrid figures`: previews of a grid that is only partly built.
 
-They are made by the functions of the stage `table`, and written elsewhere, so that no rule takes them for its own.
+The functions of the stages `table` and `figure` write them, but to another folder, so that no rule
+takes them for its own outputs.
 """
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from gapgrid import claims, manifest, table
-from gapgrid import grid as g
-from gapgrid.grid import Grid
-from gapgrid.records import InputError
+from gapgrid.commands.grid_args import grid_of
+from gapgrid.core import layout, manifest
+from gapgrid.core.cells import UNTOUCHED, Cell
+from gapgrid.core.records import InputError, fail_if
+from gapgrid.core.spec_types import FigureSpec, TableSpec
+from gapgrid.grid.cells import Grid
+from gapgrid.grid.qualitative import drawn_by
+from gapgrid.grid.specs import base_spec, figure_spec, grade_spec, score_spec, train_spec
+from gapgrid.grid.table_spec import table_spec
+from gapgrid.stages import figure, table
+
+# Argument of the stage `figure` -> ending of its file.
+INPUTS = {"estimates": ".csv", "notes": ".json"}
+OUTPUTS = {
+    "pdf": "pdf",
+    "svg": "svg",
+    "points": "csv",
+    "caption": "caption.txt",
+    "manifest": "manifest.json",
+}
+
+
+def run_tables(args: Namespace) -> int:
+    """Write every experiment's tables from the cells that are scored."""
+    grid, results = grid_of(args)
+    out = args.out or results / "preview"
+    for line in write_tables(grid, results, out):
+        print(line)
+    print(f"written to {out}/")
+    return 0
+
+
+def run_figures(args: Namespace) -> int:
+    """Draw every experiment's figure from the tables that `run_tables` wrote."""
+    grid, results = grid_of(args)
+    tables = args.tables or results / "preview"
+    for line in draw_figures(grid, results, tables, args.out or tables / "figures"):
+        print(line)
+    return 0
 
 
 def write_tables(grid: Grid, results: Path, out: Path) -> Iterator[str]:
-    """Write all experiments' files to `out`; yields a line each, with how many of its cells are missing."""
+    """Write all experiments' files to `out`; yield for each how many of its cells are scored."""
     if out.resolve() == (results / "tables").resolve():
         raise InputError(f"{out}: holds the workflow's own tables; choose another folder")
     for experiment in grid["experiments"]:
-        spec = json.loads(claims.table_spec(grid, experiment))
-        cells = [g.Cell(*cell) for cell in spec["cells"]]
-        there = [cell for cell in cells if score_of(results, cell).is_file()]
-        trained = [path for path in dict.fromkeys(_trained(results, cell) for cell in cells) if path.is_file()]
-        n_other = sum(is_other(grid, results, cell) for cell in there)
-        other = [f"{n_other} of the cells shown were made under another configuration; `gapgrid status` says which"] if n_other else []
-        made = table.build(spec, [score_of(results, cell) for cell in there], trained, other)
-        table.write(made, out, experiment)
-        yield f"{experiment}: {len(there)} of {len(cells)} cells{f', {n_other} of another configuration' if n_other else ''}"
+        spec: TableSpec = json.loads(table_spec(grid, experiment))
+        cells = [Cell(*cell) for cell in spec["cells"]]
+        scored = [cell for cell in cells if score_file(results, cell).is_file()]
+        trained = dict.fromkeys(_train_manifest(results, cell) for cell in cells)
+        n_stale = sum(is_stale(grid, results, cell) for cell in scored)
+        notes = []
+        if n_stale:
+            text = f"{n_stale} of the cells shown were made under another configuration"
+            notes.append(f"{text}; `gapgrid status` says which")
+        files = table.build(
+            spec,
+            [score_file(results, cell) for cell in scored],
+            [path for path in trained if path.is_file()],
+            notes,
+        )
+        table.write(files, out, experiment)
+        stale = f", {n_stale} of another configuration" if n_stale else ""
+        yield f"{experiment}: {len(scored)} of {len(cells)} cells{stale}"
 
 
-def score_of(results: Path, cell: g.Cell) -> Path:
-    """Where a cell's score is."""
-    return results / "score" / "/".join(map(str, cell)) / "score.json"
+def score_file(results: Path, cell: Cell) -> Path:
+    """Return the path of a cell's score."""
+    return results / layout.path("score", *cell, file="score.json")
 
 
-def _trained(results: Path, cell: g.Cell) -> Path:
-    return results / "train" / "/".join(map(str, cell[:3])) / "manifest.json"
+def _train_manifest(results: Path, cell: Cell) -> Path:
+    return results / layout.path("train", *cell.trained)
 
 
-def is_other(grid: Grid, results: Path, cell: g.Cell) -> bool:
-    """Whether one of a cell's manifests was made under another spec than the configuration gives now."""
+def is_stale(grid: Grid, results: Path, cell: Cell) -> bool:
+    """Return whether a manifest of a cell has another spec than the configuration gives now."""
     model, mix, seed, benchmark = cell
-    before = g.base_spec(grid, model, seed) if mix == g.UNTOUCHED else g.train_spec(grid, model, mix, seed)
-    wanted = {
-        _trained(results, cell): before,
-        results / "grade" / "/".join(map(str, cell)) / "manifest.json": g.grade_spec(grid, benchmark),
-        score_of(results, cell).with_name("manifest.json"): g.score_spec(grid),
+    trained = (
+        base_spec(grid, model, seed) if mix == UNTOUCHED else train_spec(grid, model, mix, seed)
+    )
+    specs = {
+        _train_manifest(results, cell): trained,
+        results / layout.path("grade", *cell): grade_spec(grid, benchmark),
+        results / layout.path("score", *cell): score_spec(grid),
     }
-    return any(path.is_file() and manifest.read(path)["spec"] != json.loads(spec) for path, spec in wanted.items())
+    return any(
+        path.is_file() and manifest.read(path)["spec"] != json.loads(spec)
+        for path, spec in specs.items()
+    )
+
+
+def draw_figures(grid: Grid, results: Path, tables: Path, out: Path) -> Iterator[str]:
+    """Draw the figures of the stage `figure`; yield the path of each.
+
+    Raises `InputError` if a table is missing, or if `out` is the workflow's own folder.
+    """
+    if out.resolve() == (results / "figures").resolve():
+        raise InputError(f"{out}: holds the workflow's own figures; choose another folder")
+    experiments = drawn_by(grid, "figure")
+    inputs = {
+        name: {kind: tables / f"{name}.{kind}{ending}" for kind, ending in INPUTS.items()}
+        for name in experiments
+    }
+    missing = [file for files in inputs.values() for file in files.values() if not file.is_file()]
+    fail_if([f"{file}: no such file; gapgrid tables writes it" for file in missing])
+    for name in experiments:
+        outputs = {key: out / f"{name}.{ending}" for key, ending in OUTPUTS.items()}
+        spec: FigureSpec = json.loads(figure_spec(grid, name))
+        figure.work(Namespace(spec=spec, **inputs[name], **outputs))
+        yield f"{outputs['svg']}"

@@ -1,1 +1,1 @@
-"""What the miniature is made of: problems, two CoT styles, pretraining text, a tokenizer, all from seeds."""
+"""The miniature's problems, chain-of-thought texts, pretraining corpus and tokenizer."""

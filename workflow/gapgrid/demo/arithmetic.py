@@ -1,8 +1,9 @@
-"""Story problems over small numbers, answered in a short and in a long chain-of-thought style.
+"""Story problems over small numbers, answered by a short or a long chain of thought.
 
-A story starts at 1..20 things and has up to seven events, one a weekday, each adding or taking 1..9; the running value
-stays within 0..20. Every word and every number is one token. A problem's *sum* is its start and its signed events: names
-and verbs dress it. Sums are split between training and test by a hash, so no test sum is ever trained on.
+A story starts at 1..20 things and has up to seven events, one a weekday, each adding or taking
+1..9; the running value stays within 0..20. Every word and every number is one token. A problem's
+*sum* is its start and its signed events: names and verbs dress it. A hash splits the sums between
+training and test, so no test sum is ever trained on.
 """
 
 import hashlib
@@ -21,11 +22,12 @@ TEST_SHARE = 48 / 256
 TRAINING_EVENTS = (2, 6)
 
 _SIGNS = (".", ",", "?", "+", "-", "=")
-_TOLD = ("has", "how", "many", "okay", "starts", "with", "so")
-_CHECKED = ("wait", "let", "me", "check", "verify", "good", "yes")
-_ANSWERED = ("Final", "Answer:", "\\boxed{", "}")
+_STORY = ("has", "how", "many", "okay", "starts", "with", "so")
+_CHECK = ("wait", "let", "me", "check", "verify", "good", "yes")
+_ANSWER = ("Final", "Answer:", "\\boxed{", "}")
 _NUMBERS = tuple(map(str, range(TOP + 1)))
-WORDS = (*NAMES, *ITEMS, *GAINS, *LOSSES, *DAYS, *_SIGNS, *_TOLD, *_CHECKED, *_ANSWERED, *_NUMBERS)
+# The order fixes the token ids.
+WORDS = (*NAMES, *ITEMS, *GAINS, *LOSSES, *DAYS, *_SIGNS, *_STORY, *_CHECK, *_ANSWER, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,27 @@ class Problem:
         return self.values[-1]
 
     def facts(self) -> list[str]:
-        """One clause an event: day, verb, number."""
-        return [f"{day} {verb} {abs(event)}" for day, verb, event in zip(self.days, self.verbs, self.events, strict=True)]
+        """Return one clause per event: day, verb, number."""
+        events = zip(self.days, self.verbs, self.events, strict=True)
+        return [f"{day} {verb} {abs(event)}" for day, verb, event in events]
 
     def story(self) -> str:
-        """The told part, without the question."""
-        return f"{self.name} has {self.start} {self.item} . " + "".join(f"{fact} . " for fact in self.facts())
+        """Return the story without the question."""
+        facts = "".join(f"{fact} . " for fact in self.facts())
+        return f"{self.name} has {self.start} {self.item} . {facts}"
 
     def text(self) -> str:
-        """The problem as a student sees it."""
+        """Return the problem as a student sees it."""
         return self.story() + "how many ?"
 
 
 def is_test(start: int, events: tuple[int, ...]) -> bool:
-    """Whether a sum belongs to the test side: a hash decides, so training and test are disjoint by construction."""
+    """Return whether a sum is for tests; a hash decides, so training and test are disjoint."""
     return hashlib.sha256(repr((start, events)).encode()).digest()[0] < 256 * TEST_SHARE
 
 
 def draw(rng: random.Random, n_events: int) -> Problem:
-    """Draw one problem of `n_events` events, of either side."""
+    """Draw a problem of `n_events` events, for training or for tests."""
     start = value = rng.randint(1, TOP)
     events: list[int] = []
     while len(events) < n_events:
@@ -85,14 +89,14 @@ def draw(rng: random.Random, n_events: int) -> Problem:
 
 
 def training_problem(rng: random.Random, n_events: int) -> Problem:
-    """Draw until the sum is on the training side."""
+    """Draw a problem whose sum is for training."""
     while is_test((problem := draw(rng, n_events)).start, problem.events):
         pass
     return problem
 
 
 def training_problems(n: int, seed: int) -> list[Problem]:
-    """`n` training problems of two to six events; a text occurs once."""
+    """Return `n` training problems of two to six events; each text occurs once."""
     rng = random.Random(seed)
     problems: dict[str, Problem] = {}
     while len(problems) < n:
@@ -102,7 +106,10 @@ def training_problems(n: int, seed: int) -> list[Problem]:
 
 
 def test_problems(n: int, n_events: int, seed: int) -> list[Problem]:
-    """`n` test problems of `n_events` events; a sum occurs once. Raises ValueError if there are not so many."""
+    """Return `n` test problems of `n_events` events; each sum occurs once.
+
+    Raises `ValueError` if there are not so many.
+    """
     rng = random.Random(seed)
     problems: dict[tuple[int, tuple[int, ...]], Problem] = {}
     for _ in range(1000 * n):
@@ -111,7 +118,9 @@ def test_problems(n: int, n_events: int, seed: int) -> list[Problem]:
             problems.setdefault((problem.start, problem.events), problem)
         if len(problems) == n:
             return list(problems.values())
-    raise ValueError(f"found only {len(problems)} different test problems of {n_events} events, expected {n}")
+    raise ValueError(
+        f"found only {len(problems)} different test problems of {n_events} events, expected {n}"
+    )
 
 
 # ---- two ways to answer ----
@@ -126,30 +135,41 @@ def _boxed(problem: Problem) -> str:
 
 
 def short_cot(problem: Problem, rng: random.Random) -> str:
-    """Up to three events merged into one line, no checks. (`rng` is not needed: there is one short answer.)"""
+    """Return an answer with up to three events per line and no checks.
+
+    There is one short answer, so `rng` is not used.
+    """
     lines, value = [], problem.start
     for first in range(0, len(problem.events), 3):
-        part = slice(first, first + 3)
-        terms = " ".join(f"{day} {_signed(event)}" for day, event in zip(problem.days[part], problem.events[part], strict=True))
-        total = value + sum(problem.events[part])
-        lines.append(f"{value} {terms} = {total} .")
+        days, events = problem.days[first : first + 3], problem.events[first : first + 3]
+        terms = [f"{day} {_signed(event)}" for day, event in zip(days, events, strict=True)]
+        total = value + sum(events)
+        lines.append(f"{value} {' '.join(terms)} = {total} .")
         value = total
     return " ".join([*lines, _boxed(problem)])
 
 
 def long_cot(problem: Problem, rng: random.Random) -> str:
-    """One event at a time, with wrong first tries that are taken back, inverse checks and a final review."""
+    """Return an answer with one event per line, wrong tries taken back, checks and a review."""
     parts = [f"okay , {problem.name} starts with {problem.start} ."]
-    for fact, event, before, after in zip(problem.facts(), problem.events, problem.values, problem.values[1:], strict=False):
+    for fact, event, before, after in _steps(problem):
         sum_ = f"{before} {_signed(event)} ="
         if rng.random() < 0.3:
-            parts.append(f"{fact} so {sum_} {_wrong(rng, before, event)} . wait , let me check . {sum_} {after} .")
+            wrong = _wrong(rng, before, event)
+            parts.append(f"{fact} so {sum_} {wrong} . wait , let me check . {sum_} {after} .")
         else:
             parts.append(f"{fact} so {sum_} {after} .")
         if rng.random() < 0.5:
             parts.append(f"check {after} {_signed(-event)} = {before} good .")
-    review = " , ".join(f"{day} {value}" for day, value in zip(problem.days, problem.values[1:], strict=True))
+    days = zip(problem.days, problem.values[1:], strict=True)
+    review = " , ".join(f"{day} {value}" for day, value in days)
     return " ".join([*parts, f"let me verify . {review} , yes .", _boxed(problem)])
+
+
+def _steps(problem: Problem) -> Iterator[tuple[str, int, int, int]]:
+    """Yield each event's clause, the event, and the running value before and after it."""
+    values = problem.values
+    return zip(problem.facts(), problem.events, values[:-1], values[1:], strict=True)
 
 
 def _wrong(rng: random.Random, before: int, event: int) -> int:
@@ -163,23 +183,24 @@ STYLES: dict[str, Callable[[Problem, random.Random], str]] = {"short": short_cot
 
 
 def answered(style: str, n: int, seed: int) -> Iterator[dict[str, str]]:
-    """Rows {id, prompt, response} of `n` training problems; the same `seed` gives every style the same problems."""
+    """Yield `n` rows {id, prompt, response}; one `seed` gives all styles the same problems."""
     rng = random.Random(f"{style} {seed}")
     for index, problem in enumerate(training_problems(n, seed)):
-        yield {"id": f"p{index:05d}", "prompt": problem.text(), "response": STYLES[style](problem, rng)}
+        response = STYLES[style](problem, rng)
+        yield {"id": f"p{index:05d}", "prompt": problem.text(), "response": response}
 
 
 def benchmark(n: int, n_events: int, seed: int) -> Iterator[dict[str, str]]:
-    """Rows {problem, answer} of `n` test problems."""
+    """Yield `n` rows {problem, answer} of test problems."""
     for problem in test_problems(n, n_events, seed):
         yield {"problem": problem.text(), "answer": str(problem.answer)}
 
 
-# ---- what a student reads before any fine-tuning ----
+# ---- the pretraining corpus ----
 
 
 def _equation(rng: random.Random, n_events: int) -> str:
-    # One event alone is the addition table, which all must know; two already make a test sum.
+    # One event is the addition table, which a student needs; two already make a test sum.
     problem = draw(rng, n_events) if n_events == 1 else training_problem(rng, n_events)
     return f"{problem.start} {' '.join(map(_signed, problem.events))} = {problem.answer} ."
 
@@ -192,23 +213,26 @@ def _equations(rng: random.Random) -> str:
 
 def _running(rng: random.Random) -> str:
     problem = training_problem(rng, rng.randint(1, 4))
-    values = problem.values
-    told = zip(problem.facts(), problem.events, values, values[1:], strict=False)
-    steps = " ".join(f"{fact} so {before} {_signed(event)} = {after} ." for fact, event, before, after in told)
-    return f"{problem.name} has {problem.start} {problem.item} . {steps}"
+    steps = [
+        f"{fact} so {before} {_signed(event)} = {after} ."
+        for fact, event, before, after in _steps(problem)
+    ]
+    return f"{problem.name} has {problem.start} {problem.item} . {' '.join(steps)}"
 
 
 def _recall(rng: random.Random) -> str:
     problem = training_problem(rng, rng.randint(2, 7))
-    notes = [f"{fact} {'+' if event > 0 else '-'} ." for fact, event in zip(problem.facts(), problem.events, strict=True)]
+    events = zip(problem.facts(), problem.events, strict=True)
+    notes = [f"{fact} {'+' if event > 0 else '-'} ." for fact, event in events]
     passes = [rng.sample(notes, len(notes)) for _ in range(2)]
     return problem.story() + " ".join(note for one_pass in passes for note in one_pass)
 
 
 def corpus(n: int, seed: int) -> Iterator[dict[str, str]]:
-    """`n` pretraining texts: 35 % lists of equations, 15 % stories with running sums, 50 % recall of a story's days.
+    """Yield `n` pretraining rows {id, prompt, response}; prompts are empty.
 
-    None holds a test problem: stories are drawn from the training side alone.
+    35 % are lists of equations, 15 % stories with running sums, 50 % recall a story's days. None
+    holds a test problem.
     """
     rng = random.Random(f"corpus {seed}")
     for index in range(n):
@@ -229,15 +253,18 @@ CHAT_TEMPLATE = (
 
 
 def tokenizer_files() -> dict[str, object]:
-    """File name -> JSON content of a word-level tokenizer: a word or a number is one token, special ones first."""
+    """Return the JSON content of a word-level tokenizer by file name; special tokens come first."""
     vocabulary = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
-    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    special = [
+        {"id": vocabulary[token], "content": token, **flags, "special": True} for token in SPECIAL
+    ]
     return {
         "tokenizer.json": {
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [{"id": vocabulary[token], "content": token, **added} for token in SPECIAL],
+            "added_tokens": special,
             "normalizer": None,
             "pre_tokenizer": {"type": "WhitespaceSplit"},
             "post_processor": None,

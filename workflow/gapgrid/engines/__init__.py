@@ -1,1 +1,4 @@
-"""The only importers of torch, transformers, peft, trl, datasets, lm_eval and the hub. Stages import them lazily."""
+"""The only importers of torch, transformers, peft, trl, datasets, lm_eval and the hub.
+
+Stages import them lazily.
+"""

@@ -1,4 +1,7 @@
-"""Rows into batches: padded, bucketed by length, laid end to end, or packed; a library's collators and packer do the work."""
+"""Rows into batches: padded, bucketed by length, padding-free, or packed.
+
+Libraries' collators and packer do the work.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,98 +11,118 @@ from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import Dataset, Sampler
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
+from gapgrid.core.spec_types import Recipe
 from gapgrid.engines.tokens import IGNORED
 
-POOL = 8  # batches per bucketing pool
+BUCKET_POOL = 8  # batches per bucketing pool
 
 
-def laid_out(examples: list[dict[str, list[int]]], recipe: dict[str, Any]) -> Any:
-    """The examples as the trainer takes them: one by one, or, for batching packed, packs of whole documents."""
-    if recipe.get("batching") != "packed":
+def to_dataset(examples: list[dict[str, list[int]]], recipe: Recipe) -> Any:
+    """Return the examples, or, for batching packed, packs of whole documents."""
+    if recipe["batching"] != "packed":
         return examples
-    from datasets import Dataset
+    from datasets import Dataset as ArrowDataset
     from trl.data_utils import pack_dataset
 
-    # Best fit decreasing, whole documents; the collator restarts positions at each, which keeps them apart. The packer
-    # would cut what is longer than a pack, so a kept over-long row widens all packs.
+    # Best fit decreasing, whole documents; the collator restarts positions at each, which keeps
+    # them apart. The packer would cut what is longer than a pack, so a kept over-long row widens
+    # all packs.
     length = max(recipe["max_length"], *(len(example["input_ids"]) for example in examples))
-    return pack_dataset(Dataset.from_list(examples), length, "bfd")
+    return pack_dataset(ArrowDataset.from_list(examples), length, "bfd")
 
 
-def order(examples: Any, recipe: dict[str, Any], seed: int, devices: int) -> "Sampler[int] | None":
-    """In which order the rows are seen, the same for any number of devices; None: the trainer's own random order.
+def pad_dataset(dataset: Any, recipe: Recipe, devices: int) -> Any:
+    """Return the data set, for several devices with padding rows up to whole global batches.
 
-    `examples` come from `filled`. Which rows make up a global batch is random; within it, rows of like length share a pass.
+    A data loader would repeat rows to give each device as many; a padding row has no trained
+    token, so it adds nothing.
     """
-    rows = examples.rows if isinstance(examples, Filled) else examples
-    kind, batch = recipe.get("batching", "padded"), recipe["global_batch"]
+    n_padding = -len(dataset) % recipe["global_batch"]
+    return PaddedDataset(dataset, n_padding) if devices > 1 and n_padding else dataset
+
+
+def sampler_of(dataset: Any, recipe: Recipe, seed: int, devices: int) -> Any:
+    """Return the order in which rows are seen, the same for any number of devices.
+
+    `dataset` comes from `pad_dataset`. None stands for the trainer's own random order. Which rows
+    make up a global batch is random; within it, rows of like length share a micro-batch.
+    """
+    rows = dataset.rows if isinstance(dataset, PaddedDataset) else dataset
+    kind, batch = recipe["batching"], recipe["global_batch"]
     if devices == 1 and kind in ("padding_free", "packed"):
         return None
     lengths = [len(example["input_ids"]) for example in rows]
     # The very sampler that the data loader of a single process makes out of None.
-    chosen: Any = SeedableRandomSampler(range(len(rows)), data_seed=seed)
+    sampler: Any = SeedableRandomSampler(range(len(rows)), data_seed=seed)
     if kind == "bucketed":
-        chosen = Bucketed(lengths, batch, seed)
+        sampler = BucketedSampler(lengths, batch, seed)
     elif kind == "padded":
-        chosen = Neighbours(chosen, lengths, batch)
-    return chosen if devices == 1 else ThenBlanks(chosen, len(rows), len(examples))
+        sampler = LengthSortedSampler(sampler, lengths, batch)
+    return sampler if devices == 1 else PaddingSampler(sampler, len(rows), len(dataset))
 
 
-def filled(examples: Any, recipe: dict[str, Any], devices: int) -> Any:
-    """The examples, with blanks up to whole global batches where several devices share them.
-
-    A data loader would repeat rows to give each device as many; a blank has no trained token, so it adds nothing.
-    """
-    lacking = -len(examples) % recipe["global_batch"]
-    return Filled(examples, lacking) if devices > 1 and lacking else examples
-
-
-def collator(tokenizer: Any, recipe: dict[str, Any]) -> Any:
-    """The collator of a recipe's batching."""
-    kind = recipe.get("batching", "padded")
-    if kind == "packed":
-        return Unpacked(DataCollatorWithFlattening())
-    if kind == "padding_free":
+def collator(tokenizer: Any, recipe: Recipe) -> Any:
+    """Return the collator of a recipe's batching."""
+    if recipe["batching"] == "packed":
+        return UnpackingCollator()
+    if recipe["batching"] == "padding_free":
         return DataCollatorWithFlattening()  # takes input_ids and labels alone
-    return Padded(tokenizer)
+    return PaddingCollator(tokenizer)
 
 
-class Padded:
-    """Right padding without an attention mask: under causal attention no real token sees a padded one."""
+class PaddingCollator:
+    """Pads on the right without an attention mask: under causal attention padding is not seen."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True)
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = dict(self.collate([{key: feature[key] for key in ("input_ids", "labels")} for feature in features]))
+        kept = [{key: feature[key] for key in ("input_ids", "labels")} for feature in features]
+        batch = dict(self.collate(kept))
         batch.pop("attention_mask", None)
         return batch
 
 
-class Unpacked:
-    """A pack back into its documents, so that the flattening collator restarts positions at each."""
+class UnpackingCollator:
+    """Splits packs into documents, so that the flattening collator restarts positions at each."""
 
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
+    def __init__(self) -> None:
+        self.collate = DataCollatorWithFlattening()
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         documents = []
         for pack in features:
             start = 0
             for length in pack["seq_lengths"]:
-                documents.append({key: pack[key][start : start + length] for key in ("input_ids", "labels")})
-                start += length
+                end = start + length
+                documents.append({key: pack[key][start:end] for key in ("input_ids", "labels")})
+                start = end
         return self.collate(documents)
 
 
-class Filled(Dataset[dict[str, Any]]):
-    """Examples and then blanks: two tokens without a label."""
+class CountingCollator:
+    """Adds `n_tokens`, the number of tokens that are no padding, to another collator's batch."""
 
-    def __init__(self, rows: Any, n_blanks: int) -> None:
-        self.rows, self.n_blanks = rows, n_blanks
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        n_tokens = sum(
+            len(feature["input_ids"])
+            for feature in features
+            if any(label != IGNORED for label in feature["labels"])
+        )
+        return {**self.collate(features), "n_tokens": n_tokens}
+
+
+class PaddedDataset(Dataset[dict[str, Any]]):
+    """Rows, then `n_padding` padding rows: two tokens without a label."""
+
+    def __init__(self, rows: Any, n_padding: int) -> None:
+        self.rows, self.n_padding = rows, n_padding
 
     def __len__(self) -> int:
-        return len(self.rows) + self.n_blanks
+        return len(self.rows) + self.n_padding
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < len(self.rows):
@@ -107,32 +130,18 @@ class Filled(Dataset[dict[str, Any]]):
         return {"input_ids": [0, 0], "labels": [IGNORED, IGNORED], "seq_lengths": [2]}
 
 
-def _is_blank(feature: dict[str, Any]) -> bool:
-    return all(label == IGNORED for label in feature["labels"])
+class BucketedSampler(Sampler[int]):
+    """A random order in which each batch holds rows of like length.
 
-
-class Counting:
-    """Adds the number of real tokens to a batch."""
-
-    def __init__(self, collate: Any) -> None:
-        self.collate = collate
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        n_tokens = sum(len(feature["input_ids"]) for feature in features if not _is_blank(feature))
-        return {**self.collate(features), "n_tokens": n_tokens}
-
-
-class Bucketed(Sampler[int]):
-    """A random order in which each batch holds rows of like length: random pools of batches, each sorted, batches shuffled.
-
-    A pure function of the seed and the epoch, so that a resumed run sees the same batches.
+    Rows are drawn into random pools of batches, each pool is sorted by length, and the batches are
+    shuffled: a pure function of seed and epoch, so that a resumed run sees the same batches.
     """
 
     def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
+        """Called at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -142,49 +151,55 @@ class Bucketed(Sampler[int]):
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.lengths), generator=random).tolist()
         batches: list[list[int]] = []
-        for start in range(0, len(order), POOL * self.batch):
-            pool = sorted(order[start : start + POOL * self.batch], key=self.lengths.__getitem__)
-            batches.extend(pool[first : first + self.batch] for first in range(0, len(pool), self.batch))
-        # The one short batch stays last: a short one in the middle would shift all that follow.
-        short = [batches.pop(index) for index, batch in enumerate(batches) if len(batch) < self.batch]
+        for start in range(0, len(order), BUCKET_POOL * self.batch):
+            pool = order[start : start + BUCKET_POOL * self.batch]
+            pool.sort(key=self.lengths.__getitem__)
+            batches.extend(pool[i : i + self.batch] for i in range(0, len(pool), self.batch))
+        # A short batch stays last: in the middle it would shift all that follow.
+        short = [batches.pop()] if batches and len(batches[-1]) < self.batch else []
         for index in torch.randperm(len(batches), generator=random).tolist():
             yield from batches[index]
         for batch in short:
             yield from batch
 
 
-class Neighbours(Sampler[int]):
-    """Another sampler's order, each global batch of it sorted by length: the same rows in each step, with less padding in its passes."""
+class _WrappingSampler(Sampler[int]):
+    """What the two samplers below share: another sampler, whose epoch is theirs."""
 
-    def __init__(self, rows: Any, lengths: list[int], batch: int) -> None:
-        self.rows, self.lengths, self.batch = rows, lengths, batch
+    def __init__(self, inner: Any, length: int) -> None:
+        self.inner, self.length = inner, length
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
-        self.rows.set_epoch(epoch)
+        """Called at the start of each epoch."""
+        self.inner.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.length
+
+
+class LengthSortedSampler(_WrappingSampler):
+    """Another sampler's order, each global batch of it sorted by length.
+
+    Each step has the same rows, with less padding in its micro-batches.
+    """
+
+    def __init__(self, inner: Any, lengths: list[int], batch: int) -> None:
+        super().__init__(inner, len(lengths))
+        self.lengths, self.batch = lengths, batch
 
     def __iter__(self) -> Iterator[int]:
-        order = list(self.rows)
+        order = list(self.inner)
         for start in range(0, len(order), self.batch):
             yield from sorted(order[start : start + self.batch], key=self.lengths.__getitem__)
 
 
-class ThenBlanks(Sampler[int]):
-    """Another sampler's order of the first `n_rows`, then the blanks behind them."""
+class PaddingSampler(_WrappingSampler):
+    """Another sampler's order of the first `n_rows` of `n_all`, then the padding rows."""
 
-    def __init__(self, rows: Any, n_rows: int, n_all: int) -> None:
-        self.rows, self.n_rows, self.n_all = rows, n_rows, n_all
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
-        self.rows.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return self.n_all
+    def __init__(self, inner: Any, n_rows: int, n_all: int) -> None:
+        super().__init__(inner, n_all)
+        self.n_rows = n_rows
 
     def __iter__(self) -> Iterator[int]:
-        yield from self.rows
-        yield from range(self.n_rows, self.n_all)
+        yield from self.inner
+        yield from range(self.n_rows, self.length)

@@ -1,15 +1,19 @@
-"""A judge that runs in the job under vLLM, for large judges on GPUs: continuous batching, prefix caching, tensor parallelism."""
+"""A judge that runs in the job under vLLM, for large judges on GPUs.
+
+Continuous batching, prefix caching, tensor parallelism.
+"""
 
 import logging
 import os
 from typing import Any
 
+from gapgrid.core.records import InputError, Row
 from gapgrid.engines.judge_hf import Chats
-from gapgrid.judging import Prompt
-from gapgrid.records import InputError
+from gapgrid.judging.backends import Prompt
 
 log = logging.getLogger(__name__)
-USUAL_TOKENS = 8192  # room that nearly all pairs fit in; a judge's full context can need more memory than there is
+# Nearly all pairs fit in; a judge's full context can need more memory than a GPU has.
+USUAL_TOKENS = 8192
 STEP = 1024
 
 
@@ -19,14 +23,23 @@ class VLLMJudge:
     batch_pairs = 512
 
     def __init__(
-        self, model: str, revision: str | None, max_tokens: int, sampling: dict[str, Any], dtype: str, tensor_parallel: int
+        self,
+        model: str,
+        revision: str | None,
+        max_tokens: int,
+        sampling: Row,
+        dtype: str,
+        tensor_parallel: int,
     ) -> None:
         # In this process, so that nothing of it outlives a killed job.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
             import vllm
         except ImportError as error:
-            raise InputError(f"judge: backend vllm needs vllm ({error}); run it in the gpu environment, or use openai or hf") from error
+            raise InputError(
+                f"judge: backend vllm needs vllm ({error}); run it in the gpu environment, "
+                "or use openai or hf"
+            ) from error
         self.vllm: Any = vllm
         self.chats = Chats(model, revision, max_tokens)
         self.settings = {
@@ -44,24 +57,31 @@ class VLLMJudge:
             seed=sampling.get("seed"),
         )
         self.llm: Any = None
-        self.room = 0
+        self.max_model_len = 0
 
     def ask(self, prompts: list[Prompt]) -> list[str]:
-        """The judge's replies, greedy or sampled. Raises `InputError` for a prompt longer than the judge's context."""
+        """Return the judge's replies, greedy or sampled.
+
+        Raises `InputError` for a prompt longer than the judge's context.
+        """
         if not prompts:
             return []
         ids = self.chats.ids(prompts)
-        self._make_room(max(map(len, ids)) + self.chats.max_tokens)
-        # Token ids and not text or messages: what was checked is what is asked, and tokenised as every other stage does.
-        found = self.llm.generate([{"prompt_token_ids": one} for one in ids], self.sampling, use_tqdm=False)
-        return self.chats.tokenizer.batch_decode([list(one.outputs[0].token_ids) for one in found], skip_special_tokens=True)
+        self._load(max(map(len, ids)) + self.chats.max_tokens)
+        # Token ids, not text or messages: what was checked is what the judge gets.
+        inputs = [{"prompt_token_ids": prompt} for prompt in ids]
+        outputs = self.llm.generate(inputs, self.sampling, use_tqdm=False)
+        replies = [list(output.outputs[0].token_ids) for output in outputs]
+        return self.chats.tokenizer.batch_decode(replies, skip_special_tokens=True)
 
-    def _make_room(self, n_tokens: int) -> None:
-        """Load the model for sequences of `n_tokens`; again, for longer ones, if it was loaded for shorter."""
-        if self.llm is not None and n_tokens <= self.room:
+    def _load(self, n_tokens: int) -> None:
+        """Load the model for sequences of `n_tokens`, again if it was loaded for shorter ones."""
+        if self.llm is not None and n_tokens <= self.max_model_len:
             return
-        self.room = min(self.chats.limit, max(USUAL_TOKENS, -(-n_tokens // STEP) * STEP))
+        rounded_up = -(-n_tokens // STEP) * STEP
+        self.max_model_len = min(self.chats.limit, max(USUAL_TOKENS, rounded_up))
         if self.llm is not None:
             log.info("a prompt needs %d tokens: loading the judge again", n_tokens)
-            self.llm.llm_engine.engine_core.shutdown()  # its memory must be free before the next one asks for it
-        self.llm = self.vllm.LLM(**self.settings, max_model_len=self.room)
+            # Its memory must be free before the next one is loaded.
+            self.llm.llm_engine.engine_core.shutdown()
+        self.llm = self.vllm.LLM(**self.settings, max_model_len=self.max_model_len)

@@ -1,1 +1,0 @@
-"""What answers mean: their spelling, the grammar of formulas, units, and the chain of rules that compares them. `answers` leads here."""

@@ -1,0 +1,1 @@
+"""How a table is laid out and written as Markdown and LaTeX, and published numbers beside ours."""
