@@ -7,7 +7,7 @@ Snakemake's wildcards.
 import re
 from pathlib import Path
 
-from gapgrid.core.cells import Cell
+from gapgrid.core.cells import UNTOUCHED, Cell
 
 TRAINING_CELL = "{model}/{mix}/{seed}"
 CELL = f"{TRAINING_CELL}/{{benchmark}}"
@@ -19,7 +19,7 @@ PREFIXES = {
     "problems": "problems/{benchmark}/",
     "selftest": "selftest/{benchmark}/",
     "mix": "mixes/{mix}/",
-    "base": "train/{model}/none/{seed}/",
+    "base": f"train/{{model}}/{UNTOUCHED}/{{seed}}/",
     "train": f"train/{TRAINING_CELL}/",
     "request": f"requests/{CELL}.",
     "evaluate": f"evaluate/{TRAINING_CELL}/",
