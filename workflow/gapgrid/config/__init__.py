@@ -1,0 +1,1 @@
+"""Reads and checks the YAML files of a grid; every mistake is reported at once."""

@@ -1,0 +1,1 @@
+"""From a configuration to cells, jobs and the specs that fix their results."""

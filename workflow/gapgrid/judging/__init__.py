@@ -1,0 +1,1 @@
+"""The LLM judge: its prompt, the verdict in its reply, what a backend is."""

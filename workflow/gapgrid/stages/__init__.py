@@ -1,0 +1,1 @@
+"""One module a rule: read inputs, call a library, write outputs and the manifest."""

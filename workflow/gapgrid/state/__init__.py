@@ -1,0 +1,1 @@
+"""What a grid should hold, and in which state each of its results is."""

@@ -1,0 +1,1 @@
+"""Intervals, significance, estimates and power, from outcomes per question and seed."""

@@ -1,0 +1,1 @@
+"""The response store and the verdict ledger, each an SQLite file."""
