@@ -1,1 +1,1 @@
-"""What all packages share: cells, paths of results, rows, specs, manifests; standard library alone."""
+"""What all packages share: cells, paths of results, rows, specs and manifests."""
