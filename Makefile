@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # Workers of the tests.
 JOBS ?= 2
 
-.PHONY: demo demo-seeds test bench env-controller env-gpu check-envs pin figures help
+.PHONY: demo demo-seeds test bench bench-kills env-controller env-gpu check-envs pin figures help
 
 help:
 	@sed -n '/^[a-z-]*:.*##/s/:.*##/:/p' Makefile
@@ -39,6 +39,9 @@ test: $(READY) ## lint and all tests
 
 bench: $(READY) ## plan times, the demo's time split, a light job's cost
 	$(BIN)/python bench/bench.py
+
+bench-kills: $(READY) ## kill runs at random moments and compare what they end with; hours, goes on where it stopped
+	$(BIN)/python -m bench.kills
 
 # uv where there is one, as it is quicker.
 define make-venv
