@@ -1,13 +1,13 @@
 """A headless Chromium: Debian's packages, driven by Selenium, which records all requests."""
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests import apt
 
 PACKAGES = ("chromium", "chromium-driver")
 PROGRAMS = ("chromium", "chromedriver")
@@ -15,39 +15,10 @@ ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 LOCAL = ("file:", "data:", "blob:", "about:", "chrome:")
 
 
-class UnavailableError(Exception):
-    """Why this machine has no browser and cannot install one."""
-
-
-def _is_installed() -> bool:
-    return all(map(shutil.which, PROGRAMS))
-
-
-def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", *arguments]
-    try:
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"apt-get: {error}") from None
-
-
 def ensure_installed() -> None:
-    """Install the packages where needed. Raises `UnavailableError` with the reason."""
-    if _is_installed():
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise UnavailableError(
-            f"no {' and '.join(PROGRAMS)}, and no apt-get as root to install them"
-        )
-    install = ("install", "-qq", "-y", "--no-install-recommends", *PACKAGES)
-    done = _apt(*install)
-    if done.returncode:
-        _apt("update", "-qq")
-        done = _apt(*install)
-    if done.returncode or not _is_installed():
-        reason = done.stderr.strip()[-200:]
-        raise UnavailableError(f"apt-get cannot install {' '.join(PACKAGES)}: {reason}")
+    """Install the packages where needed. Raises `apt.UnavailableError` with the reason."""
+    if not all(map(shutil.which, PROGRAMS)):
+        apt.install(*PACKAGES)
 
 
 class Browser:

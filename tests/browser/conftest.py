@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import apt
 from tests.browser import chromium
 from tests.workflow.conftest import Project, quiet_environment
 
@@ -17,8 +18,8 @@ MARKUP = "<img src=x onerror='window.hacked=1'>"  # the label of the larger stud
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
     try:
         chromium.ensure_installed()
-    except chromium.UnavailableError as error:
-        pytest.skip(f"no browser here: {error}")
+    except apt.UnavailableError as error:
+        apt.skip(f"no browser here: {error}")
     with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 

@@ -117,6 +117,21 @@ def kill_at_checkpoint(command: list[str], folder: Path) -> None:
     assert not (folder / "manifest.json").exists() and not (folder / "model").exists()
 
 
+def killed_in(point: str, command: list[str]) -> list[str]:
+    """Return a stage's command in which the call of `point`, a module's function, kills it."""
+    stage = command[2].rpartition(".")[2]
+    kill = "lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)"
+    code = [
+        "import os, signal, sys",
+        "from gapgrid.core import manifest",
+        "from gapgrid.engines import saving",
+        f"from gapgrid.stages import {stage} as stage",
+        f"{point} = {kill}",
+        "stage.main(sys.argv[1:])",
+    ]
+    return [command[0], "-c", "; ".join(code), *command[3:]]
+
+
 def graded_cell(results: Path, n_pairs: int) -> Path:
     """Write a graded cell that leaves `n_pairs` answers to the judge; return its manifest."""
     folder = results / "grade/tiny/short/0/easy"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gapgrid.core.records import Row
 from tests.engines.helpers import (
     column,
     kill_at_checkpoint,
+    killed_in,
     largest_difference,
     run,
     train_command,
@@ -120,6 +122,18 @@ def test_killed_and_resumed_by_two_processes_is_the_same(command: Any, tmp_path:
     kill_at_checkpoint(again, killed)
     wait_until(lambda: not processes_of(killed), "the processes outlive their parent")
     assert "resuming from checkpoint-" in log_of(again)
+    assert_the_same(whole, killed)
+
+
+def test_killed_before_the_manifest_two_processes_train_no_step_again(
+    command: Any, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    log_of(command(whole, {"epochs": 1.5}, "--devices 2"))
+    again = command(killed, {"epochs": 1.5}, "--devices 2")
+    assert run(killed_in("manifest.write", again)).returncode == -signal.SIGKILL
+    log = log_of(again)
+    assert "resuming from checkpoint-9" in log and "loss" not in log
     assert_the_same(whole, killed)
 
 

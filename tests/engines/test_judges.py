@@ -222,6 +222,19 @@ def greedy(student: Path) -> TransformersJudge:
     return local(student)
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [{"padding_side": "right"}, {"pad_token": None}, {"pad_token": None, "eos_token": None}],
+    ids=str,
+)
+def test_how_a_tokenizer_pads_decides_no_reply(
+    greedy: TransformersJudge, changed: Callable[..., Path], tokens: Row
+) -> None:
+    other = local(changed(tokenizer_config=tokens))
+    prompts = user_prompts(*SUMS)
+    assert other.ask(prompts) == greedy.ask(prompts) == [greedy.ask([one])[0] for one in prompts]
+
+
 def test_a_folder_in_the_home_directory_is_no_hub_id(
     student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,9 @@
 """The trainer: same spec, same weights; killed and resumed, the same; LoRA, packing, padding."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +11,20 @@ import pytest
 import torch
 
 from gapgrid.core import manifest
-from gapgrid.core.records import InputError, Row, read_jsonl, sha256_file
+from gapgrid.core.records import InputError, Row, read_jsonl, remove, sha256_file, write_jsonl
 from gapgrid.engines import batches, memory, progress, trainer
 from gapgrid.engines.tokens import encode, load_tokenizer
+from gapgrid.stages import train
 from tests.engines.helpers import (
+    ARCHITECTURE,
     RECIPE,
     column,
     complete_recipe,
     kill_at_checkpoint,
+    killed_in,
     largest_difference,
     run,
+    stage_command,
     train_command,
     weights,
 )
@@ -60,7 +67,6 @@ def test_same_spec_same_bytes_and_another_seed_other_weights(runs: Runs) -> None
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(names)
     first, second = ([sha256_file(runs.model(run) / name) for name in names] for run in ("a", "b"))
     assert first == second
-    assert not (runs.folder / "a/scratch").exists()
     assert runs.difference("a", "c") > 0
 
 
@@ -263,7 +269,7 @@ def test_packed_documents_do_not_see_each_other(student: Path, rows: list[Row]) 
     examples = encode(rows[:6], tokenizer, recipe).examples
     packs = batches.to_dataset(examples, recipe)
     assert len(packs) < len(examples)
-    collate = batches.collator(tokenizer, recipe)
+    collate = batches.collator(recipe)
     for pack in packs:
         batch = collate([pack])
         logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
@@ -288,11 +294,27 @@ def test_packing_cuts_no_row(student: Path, rows: list[Row]) -> None:
 def test_right_padding_without_mask_is_exact(student: Path, rows: list[Row]) -> None:
     model, tokenizer, recipe = load(student), load_tokenizer(student), complete_recipe()
     examples = encode(rows[:5], tokenizer, recipe).examples
-    batch = batches.collator(tokenizer, recipe)(examples)
+    batch = batches.collator(recipe)(examples)
     assert "attention_mask" not in batch
     logits = model(input_ids=batch["input_ids"]).logits
     for index, example in enumerate(examples):
         assert_logits_of_each_alone(model, logits[index], example["input_ids"])
+
+
+@pytest.mark.parametrize("batching", ["padded", "bucketed", "padding_free", "packed"])
+@pytest.mark.parametrize("tokens", [{"padding_side": "left"}, {"pad_token": None}], ids=str)
+def test_how_a_tokenizer_pads_decides_nothing(
+    runs: Runs, changed: Callable[..., Path], tokens: Row, batching: str
+) -> None:
+    runs.train("right", batching=batching)
+    runs.student = changed(tokenizer_config=tokens)
+    loaded = load_tokenizer(runs.student)
+    assert {key: getattr(loaded, key) for key in tokens} == tokens
+    runs.train("other", batching=batching)
+    for key in ("step", "tokens", "loss", "grad_norm"):
+        assert runs.metrics("right", key) == runs.metrics("other", key)
+    digests = [sha256_file(runs.model(run) / "model.safetensors") for run in ("right", "other")]
+    assert digests[0] == digests[1]
 
 
 def test_lora_is_merged_and_changes_only_linear_layers(runs: Runs) -> None:
@@ -359,6 +381,91 @@ def test_killed_and_resumed_is_the_same_to_the_byte(
     assert (whole / "manifest.json").read_bytes() == (killed / "manifest.json").read_bytes()
     for key in ("step", "loss"):
         assert column(whole / "metrics.jsonl", key) == column(killed / "metrics.jsonl", key)
+
+
+@pytest.mark.parametrize(
+    ("point", "recipe"),
+    [
+        ("saving.save", {"epochs": 1.5}),
+        ("manifest.write", {}),
+        ("manifest.write", {"method": "lora", "lora": {"rank": 4}}),
+    ],
+    ids=["model, within an epoch", "manifest", "manifest, lora"],
+)
+def test_killed_after_the_last_step_trains_no_step_again(
+    student: Path,
+    rows: list[Row],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+    recipe: Row,
+) -> None:
+    """Killed before the model or the manifest; Snakemake removes outputs before the next run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    commands = [train_command(folder, student, rows, recipe) for folder in (whole, killed)]
+    assert train.main(commands[0][3:]) == 0
+    assert run(killed_in(point, commands[1])).returncode == -signal.SIGKILL
+    assert (killed / "model").exists() == (point == "manifest.write")
+    remove(killed / "model")
+    (killed / "metrics.jsonl").unlink(missing_ok=True)
+
+    def training_step(*_: Any) -> None:
+        pytest.fail("a step is trained again")
+
+    monkeypatch.setattr(trainer.GridTrainer, "training_step", training_step)
+    assert train.main(commands[1][3:]) == 0
+    assert (whole / "manifest.json").read_bytes() == (killed / "manifest.json").read_bytes()
+    for key in ("step", "tokens", "loss"):
+        assert column(whole / "metrics.jsonl", key) == column(killed / "metrics.jsonl", key)
+    for folder in (whole, killed):
+        assert manifest.mismatches(folder / "manifest.json") == []
+        assert not list(folder.glob("*scratch*"))
+
+
+def test_a_tiny_student_keeps_its_training_until_the_manifest_is_written(
+    tokenizer_folder: Path, rows: list[Row], tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    spec = {"version": 1, "kind": "tiny", "architecture": ARCHITECTURE, "seed": 0}
+    spec |= {"recipe": {**RECIPE, "format": "text"}, "engine": {"name": "trainer"}}
+    options = ("--tokenizer", tokenizer_folder / "tokenizer.json")
+    options += ("--corpus", tmp_path / "rows.jsonl")
+    whole, killed = (
+        stage_command("base", spec, *options, folder / "model", folder / "manifest.json")
+        for folder in (tmp_path / "whole", tmp_path / "killed")
+    )
+    assert run(whole).returncode == 0
+    assert run(killed_in("manifest.write", killed)).returncode == -signal.SIGKILL
+    again = run(killed)
+    assert again.returncode == 0, again.stderr
+    assert "resuming from checkpoint-12" in again.stderr and "loss" not in again.stderr
+    first, second = (tmp_path / name / "manifest.json" for name in ("whole", "killed"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not list(tmp_path.glob("*/scratch"))
+
+
+def test_a_checkpoint_is_on_the_disk_before_its_mark(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    marked: list[Path] = []
+    fsync, write_json = os.fsync, progress.write_json
+
+    def note_sync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    def mark(path: Path, value: Any) -> None:
+        folder = path.parent
+        assert {folder, *folder.rglob("*")} <= synced
+        assert {"model.safetensors", "optimizer.pt"} <= {file.name for file in folder.iterdir()}
+        marked.append(path)
+        write_json(path, value)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(progress, "write_json", mark)
+    runs.train("a")
+    assert [path.name for path in marked] == ["complete"] * trainer.CHECKPOINTS
 
 
 PLAIN = {"devices": 1, "zero": 0}

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import apt
+
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 ETC = Path("/etc/slurm")
 HOME = Path("/var/lib/gapgrid-slurm")
@@ -26,10 +28,6 @@ NODES = ("c1", "c2", "g1", "g2")
 FIRST_PORT = 26810
 TIMEOUT = 30  # seconds for any daemon to start or stop
 NODE_TIMEOUT = 120  # seconds for all nodes to be idle or all jobs gone: a busy machine is slow
-
-
-class UnavailableError(Exception):
-    """Why SLURM cannot run on this machine."""
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -48,12 +46,12 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOU
 
 
 def install_packages() -> None:
-    """Install the packages where needed; raise `UnavailableError` where that is impossible."""
+    """Install the packages where needed; raise `apt.UnavailableError` where that is impossible."""
     if os.geteuid() != 0:
-        raise UnavailableError("a SLURM of our own needs root")
+        raise apt.UnavailableError("a SLURM of our own needs root")
     own = ETC / "slurm.conf"
     if own.exists() and MARK not in own.read_text():
-        raise UnavailableError(f"{own} is not ours: this machine has its own SLURM")
+        raise apt.UnavailableError(f"{own} is not ours: this machine has its own SLURM")
     missing = [name for name in PACKAGES if not is_installed(name)]
     if missing:
         install(missing)
@@ -61,7 +59,7 @@ def install_packages() -> None:
 
 def is_installed(package: str) -> bool:
     if shutil.which("dpkg-query") is None:
-        raise UnavailableError("no dpkg here: SLURM comes from Debian's packages")
+        raise apt.UnavailableError("no dpkg here: SLURM comes from Debian's packages")
     return run("dpkg-query", "-W", "-f", "${db:Status-Status}", package, check=False) == "installed"
 
 
@@ -72,29 +70,8 @@ def install(packages: list[str]) -> None:
     if is_ours:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["install", "-qq", "-y", "--no-install-recommends", *packages]
-
-    def apt_get(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            ["apt-get", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-
     try:
-        done = apt_get(*install)
-        if done.returncode:
-            apt_get("update", "-qq")
-            done = apt_get(*install)
-        if done.returncode:
-            why = done.stderr.strip()[-200:]
-            raise UnavailableError(f"apt-get cannot install {' '.join(packages)}: {why}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"apt-get: {error}") from None
+        apt.install(*packages)
     finally:
         if is_ours:
             policy.unlink()
@@ -177,7 +154,7 @@ def start_munge() -> None:
 
 
 def up() -> None:
-    """Start what does not run yet and make every node idle again. Raises `UnavailableError`."""
+    """Start what does not run yet and make every node idle again. Raises `apt.UnavailableError`."""
     install_packages()
     write_configuration()
     start_munge()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests import apt
 from tests.slurm import cluster
 from tests.workflow.conftest import SNAKEMAKE, Project
 
@@ -45,8 +46,8 @@ def session_of_slurm() -> Iterator[Any]:
     """The file that workers lock in turn; a worker stops the cluster after its last test."""
     try:
         cluster.install_packages()
-    except cluster.UnavailableError as error:
-        pytest.skip(f"no SLURM here: {error}")
+    except apt.UnavailableError as error:
+        apt.skip(f"no SLURM here: {error}")
     with LOCK.open("w") as lock:
         yield lock
         fcntl.flock(lock, fcntl.LOCK_EX)

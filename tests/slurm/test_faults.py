@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.workflow.test_faults import fingerprint
 
 pytestmark = pytest.mark.slow
 SLEEP = "import time; time.sleep(900)"
+UNTIL_TOLD = "import time\nwhile not Path('faults/go').exists(): time.sleep(0.1)"
 RESUME = (str(GAPGRID), "resume")
 
 
@@ -63,11 +63,14 @@ def test_controller_of_slurm_is_away_for_a_while(
     slurm: Any, project: SlurmProject, stub_done_locally: Project
 ) -> None:
     """Polls and a submission fail meanwhile, a job ends; the stock plugin would hang for ever."""
-    project.fault("small-short-0", "import time; time.sleep(4)")
+    project.fault("small-short-0", UNTIL_TOLD)
     run = project.start()
     project.wait_for_fault("small-short-0")
     slurm.end("slurmctld")
-    time.sleep(12)
+    project.path("faults/go").touch()
+    slurm.wait_for(project.result("train/small/short/0/manifest.json").exists, "the job's end")
+    log = project.path("controller.log")
+    slurm.wait_for(lambda: "does not report the states" in log.read_text(), "a failed poll")
     slurm.start_controller()
     text = project.finish(run)
     assert "SLURM sbatch failed" not in text, "a submission did not wait"
@@ -81,8 +84,7 @@ def test_controller_killed(
     slurm: Any, project: SlurmProject, stub_done_locally: Project, options: list[str]
 ) -> None:
     """The next run refuses, even after an unlock by hand; `gapgrid resume` continues."""
-    seconds = 900 if options else 12
-    orphan = start_and_kill(slurm, project, f"import time; time.sleep({seconds})")
+    orphan = start_and_kill(slurm, project, UNTIL_TOLD)
     for step in ("at once", "unlocked by hand"):
         refused = project.call(*project.slurm_command(), seconds=60)
         assert refused.returncode == 1, step
@@ -94,6 +96,8 @@ def test_controller_killed(
             assert text in refused.stdout, step
         unlocked = project.call(*project.slurm_command("--unlock"), seconds=60)
         assert unlocked.returncode == 0, unlocked.stdout
+    if not options:
+        project.path("faults/go").touch()
     done = project.call(*RESUME, *options)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "going on: snakemake --profile slurm" in done.stdout

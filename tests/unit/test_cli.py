@@ -8,6 +8,7 @@ import pytest
 from gapgrid import cli
 from gapgrid.commands.planner import Wanted
 from gapgrid.config.load import REPOSITORY
+from gapgrid.core.records import write_jsonl
 
 COMMANDS = [
     *("verify demo", "status demo", "page demo", "summary demo", "tables demo", "figures demo"),
@@ -61,3 +62,11 @@ def test_what_cannot_be_read_or_written_is_one_message(
 ) -> None:
     assert cli.main(["pairs", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n"
+    sample = {"doc_id": 0, "doc": {"problem": "1 + 1", "answer": "2"}, "target": "2"}
+    sample |= {"resps": [["\\boxed{2}"]], "filtered_resps": ["2"], "filter": "none"}
+    write_jsonl(tmp_path / "m" / "samples_math_2026-01-01T00-00-00.000000.jsonl", [sample])
+    for out in ("/proc/x", "/dev/null/x"):
+        assert cli.main(["samples", str(tmp_path / "m"), "--out", out]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err.startswith(f"error: {out}")
+        assert captured.err.count("\n") == 1

@@ -278,7 +278,7 @@ ROWS = [
     # Data keys. The plan ends at the mix: what follows is decided once the mix is there.
     Row(
         "data of one source",
-        set_key("sources.long.builtin.seed", 9),
+        set_key("sources.long.builtin.rows", 31),
         of("source", "long") | of("mix", "mixed"),
         runs=of("source", "long") | of("mix", "mixed") | retrained(ON_MIXED),
     ),

@@ -121,7 +121,8 @@ def _add_power_options(power: Parser) -> None:
     goal.add_argument("--models", nargs="+", metavar="MODEL", help=text)
     text = "The wanted probability of detecting the gap (default 0.8)."
     goal.add_argument("--power", type=float, default=0.8, help=text)
-    text = "The significance level of the two-sided test (default 0.05)."
+    text = """The significance level of the two-sided test of one gap by itself (default 0.05).
+        Tables are stricter: they correct for all gaps of an experiment."""
     goal.add_argument("--alpha", type=float, default=0.05, help=text)
     plan = power.add_argument_group("the plan, where it differs from the grid's")
     text = "The number of answers to each question."

@@ -11,6 +11,7 @@ sys.path.insert(0, str(workflow.basedir))
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+import job_shell
 import snakemake_patches
 from gapgrid.config.checks import check_gpus, check_disk
 from gapgrid.config.load import load_grid, warnings
@@ -45,15 +46,15 @@ config["methods"] = protocol.methods(GRID)
 config["captions"] = {name: entry["caption"] for name, entry in GRID["experiments"].items()}
 
 # Jobs use the interpreter and the code that plan them; heavy ones that of `make env-gpu` where
-# the grid's environment is gpu and it is there. Compute nodes ask no hub. A prefix is no part of
-# a rule, so this re-runs nothing.
+# the grid's environment is gpu and it is there. A prefix is no part of a rule, so this re-runs
+# nothing.
 HEAVY_PYTHON = Path(f".venv-{GRID['environment']}/bin/python").absolute()
 shell.prefix(
-    f'[ -z "$SLURM_JOB_ID" ] || export HF_HUB_OFFLINE=1; '
-    f"HEAVY_PYTHON={HEAVY_PYTHON if HEAVY_PYTHON.exists() else 'python'}; "
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH "
-    f"PYTHONPATH={workflow.basedir} PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1 "
-    f"TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false; "
+    job_shell.prefix(
+        Path(sys.executable),
+        HEAVY_PYTHON if HEAVY_PYTHON.exists() else None,
+        Path(str(workflow.basedir)),
+    )
 )
 
 

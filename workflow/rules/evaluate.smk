@@ -58,7 +58,7 @@ rule evaluate:
     params:
         spec=spec_of("evaluate"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.stages.evaluate --spec {params.spec:q}"
+        '"$HEAVY_PYTHON" -m gapgrid.stages.evaluate --spec {params.spec:q}'
         " --threads {threads} --gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel}"
         " --base {input.base} {input.model} {input.train} {output}"
         " --requests {input.requests}"

@@ -52,9 +52,13 @@ def tensor_parallel(wildcards):
 
 
 def judge_hardware(key):
-    """A resource function: what the judge's job asks for, its size of hardware.yaml, or a core."""
+    """A resource function: what the judge's job asks for.
+
+    That is its size of hardware.yaml, or a core where it loads no judge itself.
+    """
     light = {"gpus": 0, "cpus": 1, "mem_mb": 1000, "runtime": 60}
-    size = GRID["judge"].get("size")
+    is_loaded = GRID["judge"]["backend"] in specs.LOADING_BACKENDS
+    size = GRID["judge"]["size"] if is_loaded else None
     needed = GRID["hardware"][size][key] if size else light[key]
 
     def of_attempt(wildcards, attempt):

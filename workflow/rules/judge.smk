@@ -32,6 +32,6 @@ rule judge:
     params:
         spec=spec_of("judge"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.stages.judge --spec {params.spec:q}"
+        '"$HEAVY_PYTHON" -m gapgrid.stages.judge --spec {params.spec:q}'
         " --threads {threads} --gpus {resources.gpu} --base-url {resources.judge_url}"
         " --prompt {input.prompt} -- {output} {input.grades} > {log} 2>&1"

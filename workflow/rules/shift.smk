@@ -42,7 +42,7 @@ rule shift:
     params:
         spec=spec_of("shift"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.stages.shift --spec {params.spec:q}"
+        '"$HEAVY_PYTHON" -m gapgrid.stages.shift --spec {params.spec:q}'
         " --threads {threads} --gpus {resources.gpu}"
         " {input.base} {input.train} {input.request} {input.task} {input.problems} {input.samples}"
         " {output.manifest} > {log} 2>&1"

@@ -34,7 +34,7 @@ rule base:
     params:
         spec=spec_of("base"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.stages.base --spec {params.spec:q}"
+        '"$HEAVY_PYTHON" -m gapgrid.stages.base --spec {params.spec:q}'
         " --threads {threads} --gpus {resources.gpu} --micro-batch {resources.micro_batch}"
         " --tokenizer {input.tokenizer} --corpus {input.corpus}"
         " -- {output.model} {output.manifest} > {log} 2>&1"
@@ -75,7 +75,7 @@ rule train:
     params:
         spec=spec_of("train"),
     shell:
-        "$HEAVY_PYTHON -m gapgrid.stages.train --spec {params.spec:q}"
+        '"$HEAVY_PYTHON" -m gapgrid.stages.train --spec {params.spec:q}'
         " --threads {threads} --gpus {resources.gpu} --nodes {resources.nodes}"
         " --micro-batch {resources.micro_batch} --tokens-per-device {resources.tokens_per_device}"
         " --zero {resources.zero} --report-to {resources.report_to}"

@@ -48,7 +48,8 @@ def score(results: Path, cell: tuple[str, str, int, str], right: list[int]) -> N
     rows = [{"doc_id": i, "repeat": 0, "verdict": words[value]} for i, value in enumerate(right)]
     write_jsonl(folder / "verdicts.jsonl", rows)
     coordinates = zip(("model", "mix", "seed", "benchmark"), cell, strict=True)
-    write_json(folder / "score.json", dict(coordinates))
+    counts = {"n": len(right), "n_problems": len(right), "acc": None, "acc_best_guess": 0.0}
+    write_json(folder / "score.json", {**dict(coordinates), **counts})
 
 
 def fill(results: Path, *models: str, seeds: int = 3) -> None:
@@ -97,6 +98,18 @@ def test_a_seed_that_one_side_lacks_is_left_out(plan: Plan, tmp_path: Path) -> N
     fill(tmp_path, "xs")
     (tmp_path / "score/xs/long/2/k2/score.json").unlink()
     assert "with 2 training seed(s)" in plan(benchmark="k2")[1]
+
+
+def test_a_student_without_two_verdicts_on_both_sides_says_nothing(
+    grid: dict[str, Any], plan: Plan, tmp_path: Path
+) -> None:
+    grid["seeds"] = [0]
+    fill(tmp_path, "xs", "l", seeds=1)
+    score(tmp_path, ("xs", "long", 0, "k2"), [2] * 200)
+    assert "averaged: l." in plan()[1]
+    score(tmp_path, ("l", "long", 0, "k2"), [1] + [2] * 199)
+    with pytest.raises(InputError, match="no student is scored on long and short in k2, k4, k6"):
+        plan()
 
 
 def test_a_contrast_with_the_untouched_student(plan: Plan, tmp_path: Path) -> None:

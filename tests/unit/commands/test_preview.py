@@ -115,7 +115,7 @@ def test_every_figure_is_drawn_and_names_what_is_missing(
     assert drawn == [f"{out}/{name}.svg" for name in names]
     for name in names:
         caption = (out / f"{name}.caption.txt").read_text().replace("\n", " ")
-        assert "points missing, their cells are not built: 7k" in caption
+        assert "points missing, their cells have no score: 7k" in caption
         assert (out / f"{name}.pdf").is_file() and (out / f"{name}.csv").is_file()
     with pytest.raises(InputError, match="holds the workflow's own figures"):
         list(preview.draw_figures(demo, tmp_path, tables, tmp_path / "figures"))

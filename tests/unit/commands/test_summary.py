@@ -39,6 +39,18 @@ def test_a_summary_shows_accuracies_and_the_gap_of_all_that_a_table_holds(
     assert "best constant guess 8.3 %; 1 training seed(s), 600 questions" in result.text
 
 
+def test_a_summary_shows_that_an_average_is_missing(gapgrid: Command, results: Path) -> None:
+    file = results / "tables" / "long-gap.estimates.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "quantity,model,mix,minus,benchmark,estimate,low,high,n_questions,n_seeds\n"
+        "accuracy,xs,long,,average,,,,,\nbest_guess,,,,average,0.083,,,600,\n"
+    )
+    result = gapgrid("summary", "demo")
+    assert (result.status, result.err) == (0, []) and "missing" in result.text
+    assert "best constant guess 8.3 %; 0 training seed(s), 600 questions" in result.text
+
+
 @pytest.mark.parametrize(
     ("engine", "judged"),
     [("openai", ["judge: 4 calls for 6 open answers, 2 saved as seen before"]), ("none", [])],

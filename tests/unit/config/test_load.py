@@ -1,5 +1,6 @@
 """Each mistake in a grid is named with file, key and what was expected, all at once."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def edit(folder: Path, line: str) -> None:
     """Edit a file of the grid: `FILE | + LINE`, `FILE | OLD -> NEW` or `FILE | = CONTENT`."""
-    name, _, change = line.replace("\\n", "\n").partition(" | ")
+    name, _, change = line.replace("\\n", "\n").replace("@5000", "1" + "0" * 4999).partition(" | ")
     file = folder / name
     text = file.read_text() if file.exists() else ""
     if change.startswith("="):
@@ -99,6 +100,12 @@ mixes.yaml | + ../x: {parts: {long: 1.0}}
     mixes.yaml: name '../x' found, expected lower-case letters
 mixes.yaml | + 7: {parts: {long: 1.0}}
     mixes.yaml:4: key 7 is read as int, expected text
+recipes.yaml | 1.0e-2 -> @5000
+    recipes.yaml:5: found 1000000000000000000000000000000000000000…, which YAML cannot read
+        (Exceeds the limit (4300 digits)
+models.yaml | family: miniature -> family: 2024-13-45
+    models.yaml:5: found 2024-13-45, which YAML cannot read (month must be in 1..12);
+        put text in quotes
 mixes.yaml | + no: {parts: {long: 1.0}}
     mixes.yaml:4: key False is read as bool, expected text; put it in quotes
 mixes.yaml | + [a]: {parts: {long: 1.0}}
@@ -129,6 +136,8 @@ mixes.yaml | parts: {short: 1.0} -> parts: {shrot: 1.0}
         expected one of corpus, short, long
 mixes.yaml | + none: {parts: {long: 1.0}}
     mixes.yaml: none: the name none is taken, it is the untouched student
+benchmarks.yaml | k2: -> average:
+    benchmarks.yaml: average: the name average is taken, it is the mean over benchmarks
 
 experiments.yaml | gap_by_size -> gap_bysize
     experiments.yaml: long-gap.plot: found 'gap_bysize', expected one of gap_by_size,
@@ -418,6 +427,27 @@ def test_only_seeds_can_be_overridden(folder: Path, demo: dict[str, Any]) -> Non
     assert message.startswith("--config: unknown key 'sedes' (did you mean 'seeds'?); expected")
 
 
+@pytest.mark.parametrize("name", [None, "", ".", "..", "demo/", "../config/demo", ["demo"], 1.5])
+def test_a_grid_is_named_by_a_folder_in_config(folder: Path, name: Any) -> None:
+    message = f"--config grid: found {name!r}, expected the name of a folder in {folder.parent}"
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_grid(name, root=folder.parent)
+
+
+def test_a_grid_may_be_named_by_a_number(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"/1: no such grid; there is demo"):
+        load_grid(1, root=folder.parent)  # type: ignore[arg-type]  # as Snakemake reads grid=1
+    folder.rename(folder.with_name("1"))
+    assert load_grid(1, root=folder.parent)["name"] == "1"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("results", [None, "", 1, ["a"], "a b"])
+def test_the_results_folder_is_a_path_without_spaces(folder: Path, results: Any) -> None:
+    message = f"--config results: found {results!r}, expected the path of a folder, without spaces"
+    assert mistakes(folder, {"results": results}) == [message]
+    assert mistakes(folder, {"results": "/scratch/results"}) == []
+
+
 def test_an_unknown_grid_is_named_with_the_known_ones(folder: Path) -> None:
     (folder.parent / "notes.txt").touch()
     for name, root, expected in (
@@ -435,6 +465,18 @@ def test_a_missing_file_is_named(folder: Path) -> None:
     assert mistakes(folder) == [
         f"{name}.yaml: no such file; a grid needs {needed}" for name in FILES
     ]
+
+
+def test_a_folder_in_place_of_a_file_is_named(folder: Path) -> None:
+    (folder / "models.yaml").unlink()
+    (folder / "models.yaml").mkdir()
+    assert mistakes(folder)[0] == "models.yaml: Is a directory"
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "---\n"])
+def test_an_empty_list_of_adopted_checkpoints_is_none(folder: Path, text: str) -> None:
+    (folder / "adopted.yaml").write_text(text)
+    assert load(folder)["adopted"] == {}
 
 
 def test_invalid_utf8_is_named(folder: Path) -> None:
@@ -725,6 +767,17 @@ def test_more_gpus_than_the_machine_has_are_named(demo: dict[str, Any]) -> None:
     demo["hardware"]["tiny"]["gpus"] = 4
     with pytest.raises(InputError, match=r"hardware.yaml: tiny.gpus: 4, but this machine has 3"):
         check_gpus(demo, 3)
+
+
+@pytest.mark.parametrize("backend", ["vllm", "hf"])
+def test_a_judge_in_its_own_job_needs_its_gpus(demo: dict[str, Any], backend: str) -> None:
+    demo["hardware"]["big"] = {**demo["hardware"]["tiny"], "gpus": 2}
+    demo["judge"] |= {"backend": backend, "size": "big"}
+    check_gpus(demo, 2)
+    with pytest.raises(InputError, match=r"hardware.yaml: big.gpus: 2, but this machine has 1 GPU"):
+        check_gpus(demo, 1)
+    demo["judge"] |= {"backend": "openai"}  # its server is elsewhere
+    check_gpus(demo, 1)
 
 
 # ---- experiments that wait for their data ----

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,24 @@ with atomic(sys.argv[1]) as side:
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_discarded_folder_is_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    records.discard(scratch)
+    (scratch / "checkpoint-3").mkdir(parents=True)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        records.discard(scratch)
+    assert not scratch.exists()
+    records.discard(scratch)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_process_keeps_the_old_file(final: Path) -> None:
@@ -271,6 +290,14 @@ def test_a_parquet_table_keeps_lists_and_gaps(tmp_path: Path) -> None:
     assert records.write_jsonl(tmp_path / "out.jsonl", table) == 2
 
 
+def test_a_parquet_value_that_python_cannot_hold_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    array = pyarrow.array([10**17], pyarrow.timestamp("ms"))
+    parquet.write_table(pyarrow.table({"day": array}), file)
+    with pytest.raises(InputError, match=r"rows.parquet: a value cannot be read \(.+\)"):
+        records.read_table(file)
+
+
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "rows.parquet"
     file.write_text("no parquet")
@@ -313,6 +340,14 @@ def test_a_missing_column_is_named(column: str) -> None:
         (FIRST, [USED]),
         ({**FIRST, "response": ""}, ["empty response", USED]),
         ({**ROW, "prompt": ""}, []),
+        (
+            {**ROW, "prompt": "a\ud800"},
+            ["column 'prompt' holds a lone surrogate (U+D800), expected valid text"],
+        ),
+        (
+            {**ROW, "id": "\udfff"},
+            ["column 'id' holds a lone surrogate (U+DFFF), expected valid text"],
+        ),
     ],
 )
 def test_a_bad_training_row_is_named(row: dict[str, Any], expected: list[str]) -> None:

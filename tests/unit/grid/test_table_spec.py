@@ -102,6 +102,7 @@ def test_the_protocol_says_how_cells_come_about(paper: Grid) -> None:
         "epochs 2;",
         vllm,
         "10,000 bootstrap resamples",
+        "over all gaps of an experiment, of its students on each benchmark and on average together",
     ):
         assert part in "\n".join(lines)
     paper["judge"]["policy"] = "all"

@@ -94,7 +94,7 @@ def test_no_text_overlaps_another(name: str, experiment: str) -> None:
     # Of bars the gap is a number beside two bars, which is not counted as missing.
     if ENTRIES[name, experiment]["plot"] != "bars":
         n_missing = len(whole) - len(points)
-        expected = f"{n_missing} of {len(whole)} points missing, their cells are not built: "
+        expected = f"{n_missing} of {len(whole)} points missing, their cells have no score: "
         assert lines[-1].startswith(expected)
 
 

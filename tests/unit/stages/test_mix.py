@@ -364,3 +364,30 @@ def test_shares_that_cannot_hold_leave_nothing(
         write_jsonl(files[-1], rows.values())
     assert run_mix("out", files, parts=HALVES) is None
     assert "error: mix: the shares cannot hold" in capsys.readouterr().err
+
+
+def test_sources_with_other_prompts_under_the_same_ids_are_named(
+    run_mix: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = responses(long=numbered(0, 30), short=numbered(5, 30), web=["p0000", "p0001"])
+    rows["short"]["p0005"]["prompt"] = "no\u202e ?"
+    for name in numbered(6, 30):
+        rows["short"][name]["prompt"] = f"{name} ? {'Think. ' * 30}Now."
+        rows["long"][name]["prompt"] = f"{name} ? {'Think. ' * 30}Go."
+    rows["web"]["p0001"]["prompt"] = "p0001?"
+    files = []
+    for source, of_source in rows.items():
+        files.append(tmp_path / source / "rows.jsonl")
+        write_jsonl(files[-1], of_source.values())
+    assert run_mix("out", files, parts={"long": 0.5, "short": 0.4, "web": 0.1}) is None
+    lines = capsys.readouterr().err.splitlines()
+    advice = "one id is one problem, see columns in sources.yaml"
+    assert lines[0] == (
+        f"error: sources long and short: id 'p0005' is 'p0005 ?' and 'no\\u{{202E}} ?'; {advice}"
+    )
+    shown = "Think. Think. Think. Think. "
+    assert f"is '…{shown}Go.' and '…{shown}Now.'; " in lines[1]
+    assert len(lines) == 21 and lines[-1] == "… and 6 more"
+    assert run_mix("out", files[::2], parts={"long": 0.5, "web": 0.5}) is None
+    message = f"error: sources long and web: id 'p0001' is 'p0001 ?' and 'p0001?'; {advice}\n"
+    assert capsys.readouterr().err == message

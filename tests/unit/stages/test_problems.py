@@ -1,7 +1,10 @@
 """Stage problems: as many rows as declared, each with a problem and a reference answer."""
 
 import json
+import math
 from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,63 @@ def test_a_list_in_a_parquet_file_is_kept(stage: Any, tmp_path: Path) -> None:
     assert [(row["gold"], row["unit"]) for row in written] == [(["1", "2"], None), (["3"], "m")]
 
 
+def test_columns_that_json_cannot_hold_are_text_or_missing(stage: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    rare = {
+        "score": math.nan,
+        "most": math.inf,
+        "day": date(2024, 1, 2),
+        "time": datetime(2024, 1, 2, 3, 4, 5),
+        "price": Decimal("1.50"),
+        "image": {"bytes": b"\xff", "path": "a.png"},
+        "marks": [1.5, math.nan],
+    }
+    parquet.write_table(pyarrow.Table.from_pylist([{**GOOD, **rare}]), file)
+    (row,) = stage({"path": str(file)}, 1)
+    assert {name: row[name] for name in rare} == {
+        "score": None,
+        "most": None,
+        "day": "2024-01-02",
+        "time": "2024-01-02 03:04:05",
+        "price": "1.50",
+        "image": {"bytes": None, "path": "a.png"},
+        "marks": [1.5, None],
+    }
+
+
+def test_a_lone_surrogate_in_another_column_is_replaced(rows_of: Any) -> None:
+    (row,) = rows_of({**GOOD, "source": "a\ud800b", "emoji": "\U0001f600"})
+    assert (row["source"], row["emoji"]) == ("a\ufffdb", "\U0001f600")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({**GOOD, "problem": 7}, "column 'problem' (as problem) is int, expected text"),
+        ({**GOOD, "problem": ["p"]}, "column 'problem' (as problem) is list, expected text"),
+        ({**GOOD, "problem": math.nan}, "no problem in column 'problem', found answer, problem"),
+        ({**GOOD, "answer": math.nan}, "no gold in column 'answer', found answer, problem"),
+        (
+            {**GOOD, "problem": "a\udc00"},
+            "column 'problem' (as problem) holds a lone surrogate (U+DC00), expected valid text",
+        ),
+        (
+            {**GOOD, "answer": ["1", "\ud800"]},
+            "column 'answer' (as gold) holds a lone surrogate (U+D800), expected valid text",
+        ),
+    ],
+)
+def test_a_problem_that_is_no_valid_text_is_named(
+    rows_of: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    row: dict[str, Any],
+    expected: str,
+) -> None:
+    assert rows_of(GOOD, row) is None
+    assert capsys.readouterr().err == f"error: {tmp_path}/rows.jsonl: row 2: {expected}\n"
+
+
 def test_a_template_makes_a_reference_answer(rows_of: Any) -> None:
     columns = {"problem": "{{ question }} Think.", "gold": "{{ answer.split('####')[-1] }}"}
     (row,) = rows_of({"question": "one ?", "answer": "so\n#### 1"}, **columns)
@@ -89,7 +149,14 @@ def test_a_template_makes_a_reference_answer(rows_of: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ answer", "{{ answer | no_such_filter }}", "{{ ''.__class__.__mro__ }}"]
+    "template",
+    [
+        "{{ answer",
+        "{{ answer + 1 }}",
+        "{{ 1 / 0 }}",
+        "{{ answer | no_such_filter }}",
+        "{{ ''.__class__.__mro__ }}",
+    ],
 )
 def test_a_template_that_is_broken_or_leaves_the_row_is_named(
     rows_of: Any, capsys: pytest.CaptureFixture[str], template: str

@@ -115,6 +115,11 @@ def test_a_parquet_file_is_read(rows_of: Any, tmp_path: Path) -> None:
             {},
             [":1: no column 'prompt', found id", ":1: no column 'response'", ":2: empty response"],
         ),
+        (
+            [GOOD, {"prompt": "one ?", "response": "a\ud800"}],
+            {},
+            [":2: column 'response' holds a lone surrogate (U+D800), expected valid text"],
+        ),
         ([], {}, [": no rows"]),
     ],
 )

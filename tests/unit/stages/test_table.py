@@ -11,7 +11,7 @@ import pytest
 
 from gapgrid.core import manifest
 from gapgrid.core.cells import Cell, TrainingCell
-from gapgrid.core.records import Row, sha256_file, write_json, write_jsonl
+from gapgrid.core.records import Row, read_json, sha256_file, write_json, write_jsonl
 from gapgrid.grid.cells import experiment_cells
 from gapgrid.grid.table_spec import table_spec
 from gapgrid.stages import table
@@ -104,9 +104,10 @@ class Tables:
         ]
         write_jsonl(folder / "verdicts.jsonl", rows)
         n = len(verdicts) // repeats
-        acc = verdicts.count("correct") / len(verdicts)
+        n_parsed = len(verdicts) - verdicts.count("unparsed")
+        acc = verdicts.count("correct") / n_parsed if n_parsed else None
         counts: Row = {"n": len(verdicts), "n_problems": n, "n_truncated": 1}
-        counts |= {"acc": acc, "acc_low": acc / 2, "acc_high": 1.0, "acc_finished": acc}
+        counts |= {"acc": acc, "acc_low": acc and acc / 2, "acc_high": 1.0, "acc_finished": acc}
         counts |= {"acc_judged": None, "acc_best_guess": 1 / n, "share_truncated": 1 / n}
         counts |= {"share_no_answer": 0.0, "tokens_correct_p50": 10.0 * n if acc else None}
         score = {**cell._asdict(), **counts, "verdicts_sha256": "0"}
@@ -389,8 +390,9 @@ def test_significant_signs_are_bold_and_others_have_a_ring(tables: Tables) -> No
     assert not tables.estimate(quantity="gap", model="big", benchmark="average")["settled"]
     text = tables.text(".md")
     assert "+18.8° [" in text and "**+18.8**" not in text
-    legend = "Bold: the sign is significant (Holm-corrected). Grey, with °: it is not."
-    assert legend in text
+    for kind in ("gaps", "gains"):
+        legend = f"all {kind} of the experiment, on each benchmark and on average. Grey"
+        assert f"Bold: the sign is significant, Holm-corrected over {legend}" in text
     files = []
     for cell in tables.cells:
         outcome = "incorrect" if cell.mix == "long" else "correct"
@@ -511,6 +513,36 @@ def test_sides_are_paired_over_the_seeds_that_both_have(tables: Tables) -> None:
     assert len(gaps) == 3 and (gaps["n_seeds"] == 1).all() and gaps["estimate"].notna().all()
     rows = chosen(tables.read(out="."), model="big", quantity="accuracy", mix="short")
     assert len(rows) == 3 and (rows["n_seeds"] == 2).all()
+
+
+def unparsed(tables: Tables, *cells: str) -> list[Path]:
+    """Scores of all cells; of these no verdict could be parsed."""
+    files = tables.scores()
+    for file in files:
+        cell = table.cell_of(read_json(file))
+        if str(cell) in cells:
+            tables.score(cell, ["unparsed"] * len(verdicts_of(cell)))
+    return files
+
+
+def test_a_cell_without_any_verdict_is_a_missing_value(tables: Tables) -> None:
+    tables.grid["seeds"] = [0]
+    assert tables.tabulate(unparsed(tables, "big/long/0/hard")) == 0
+    rows = chosen(tables.read(), model="big", mix="long")
+    known = rows.set_index(["quantity", "benchmark"])["estimate"]
+    assert known["gap", "easy"] == pytest.approx(1 / 4)
+    assert known[[("gap", "hard"), ("gap", "average"), ("accuracy", "hard")]].isna().all()
+    (row,) = chosen(tables.read(".csv"), model="big", mix="long", benchmark="hard").itertuples()
+    assert row.n == 8 and pd.isna(row.acc)
+    line = "no verdict of 1 of 12 cells could be parsed; their accuracy is missing"
+    assert f"- {line}\n" in tables.text(".md")
+    assert "are missing; they are shown" not in tables.text(".notes.json")
+
+
+def test_a_seed_without_any_verdict_is_left_out(tables: Tables) -> None:
+    table.write(tables.build(unparsed(tables, "big/long/1/hard")), tables.folder, "gap")
+    gaps = chosen(tables.read(out="."), model="big", quantity="gap")
+    assert (gaps["n_seeds"] == 1).all() and gaps["estimate"].notna().all()
 
 
 def test_of_no_scores_all_is_missing(tables: Tables) -> None:

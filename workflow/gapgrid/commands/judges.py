@@ -43,5 +43,6 @@ def _judge_again(results: Path) -> None:
     """Remove the judge's manifest and the scores that count unparsed verdicts."""
     (results / layout.path("judge")).unlink(missing_ok=True)
     for score in results.glob("score/*/*/*/*/score.json"):
-        if read_json(score)["n_unparsed"]:
+        content = read_json(score)
+        if not isinstance(content, dict) or content.get("n_unparsed", 1):
             score.unlink()

@@ -223,7 +223,10 @@ def scored(
     benchmarks: Sequence[str],
     models: Sequence[str],
 ) -> dict[str, Sides]:
-    """Return both sides of every student that is scored on all these benchmarks."""
+    """Return both sides of every student that is scored on all these benchmarks.
+
+    On each of them two questions must have an outcome on both sides in every seed.
+    """
     cells = {
         Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
         for model in models
@@ -237,6 +240,7 @@ def scored(
     for model in models:
         gap = estimates.Quantity("gap", model, *contrast)
         sides, _ = estimates.paired(cells, benchmarks, outcomes, gap)
-        if len(sides) == len(benchmarks):
+        known = (~np.isnan(first - second).any(axis=0) for first, second in sides.values())
+        if len(sides) == len(benchmarks) and all(questions.sum() >= 2 for questions in known):
             result[model] = sides
     return result

@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
         guess = next((row for row in rows if row["quantity"] == "best_guess"), None)
         if guess:
             share, n_questions = 100 * float(guess["estimate"]), guess["n_questions"]
-            n_seeds = max(int(row["n_seeds"]) for row in rows if row["n_seeds"])
+            n_seeds = max((int(row["n_seeds"]) for row in rows if row["n_seeds"]), default=0)
             counts = f"{n_seeds} training seed(s), {n_questions} questions"
             output.print(f"best constant guess {share:.1f} %; {counts}")
     for line in _judge_lines(results / layout.path("judge")):
@@ -94,7 +94,7 @@ def _title(grid: Grid, quantity: str, mix: str, minus: str) -> str:
 
 
 def _value(row: dict[str, str] | None) -> str:
-    if row is None:
+    if row is None or not row["estimate"]:
         return "missing"
     value, low, high = (100 * float(row[key]) for key in ("estimate", "low", "high"))
     sign = "+" if row["quantity"] == "gap" else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from gapgrid.config.plot_checks import outside_mixes, plot_problems, shared_cell_problems
 from gapgrid.core import layout
-from gapgrid.core.cells import UNTOUCHED
+from gapgrid.core.cells import AVERAGE, UNTOUCHED
 from gapgrid.core.records import InputError, fail_if
 from gapgrid.core.spec_types import with_defaults
 from gapgrid.grid.cells import Grid, all_cells, benchmarks_of, named
@@ -47,6 +47,11 @@ def cross_problems(grid: Grid) -> Iterator[str]:
         yield (
             f"{folder}/mixes.yaml: {UNTOUCHED}: the name {UNTOUCHED} is taken, "
             "it is the untouched student"
+        )
+    if AVERAGE in grid["benchmarks"]:
+        yield (
+            f"{folder}/benchmarks.yaml: {AVERAGE}: the name {AVERAGE} is taken, "
+            "it is the mean over benchmarks"
         )
     yield from _adopted_problems(grid, f"{folder}/adopted.yaml")
     yield from shared_cell_problems(grid)
@@ -268,9 +273,14 @@ def unpinned(grid: Grid) -> list[str]:
 
 
 def check_gpus(grid: Grid, offered: int) -> None:
-    """Raise an `InputError` if a student's job needs more GPUs than the machine offers."""
-    sizes = sorted({grid["models"][cell.model]["size"] for cell in all_cells(grid)})
-    n_gpus = {size: grid["hardware"][size]["gpus"] for size in sizes}
+    """Raise an `InputError` if a job of a student or the judge needs more GPUs than there are.
+
+    `offered` are those of the machine. A judge on a server, or none, needs none.
+    """
+    sizes = {grid["models"][cell.model]["size"] for cell in all_cells(grid)}
+    if grid["judge"]["backend"] in LOADING_BACKENDS:
+        sizes.add(grid["judge"]["size"])
+    n_gpus = {size: grid["hardware"][size]["gpus"] for size in sorted(sizes)}
     fail_if(
         [
             f"{grid['folder']}/hardware.yaml: {size}.gpus: {n}, but this machine has {offered} GPUs"

@@ -34,9 +34,15 @@ def load_grid(
 ) -> Grid:
     """Read the grid `root/name`, check it, and return it as one dict.
 
-    `overrides` are keys given by `--config`; of the grid's own only `seeds` may be among them.
+    Both are as `--config` gives them, of any type; of the grid's own keys only `seeds` may be
+    among `overrides`.
     Raises `InputError` with all mistakes.
     """
+    name = str(name) if isinstance(name, int) else name  # --config grid=1
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
+        raise InputError(
+            f"--config grid: found {name!r}, expected the name of a folder in {Path(root)}"
+        )
     folder = Path(root) / name
     if not folder.is_dir():
         grids = sorted(entry.name for entry in Path(root).glob("*/"))
@@ -68,14 +74,20 @@ def _read_documents(folder: Path, overrides: dict[str, Any]) -> dict[str, Any]:
         "expected grid, results or seeds"
         for key in sorted(overrides.keys() - set(OPTIONS))
     ]
+    results = overrides.get("results", "results")
+    if not isinstance(results, str) or not results or re.search(r"\s", results):
+        expected = "the path of a folder, without spaces"
+        problems.append(f"--config results: found {results!r}, expected {expected}")
     for name in (*FILES, *OPTIONAL):
         file = folder / f"{name}.yaml"
         try:
             is_left_out = name in OPTIONAL and not file.exists()
-            document = {} if is_left_out else read_yaml(file)
+            document = None if is_left_out else read_yaml(file)
         except InputError as error:
             problems.append(str(error))
             continue
+        if name in OPTIONAL and document is None:  # no such file, or nothing but comments in it
+            document = {}
         if name == "grid" and isinstance(document, dict) and "seeds" in overrides:
             document["seeds"] = _integers(overrides["seeds"])
         documents[name] = document
@@ -124,6 +136,18 @@ def judge_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
 class _UniqueKeys(yaml.SafeLoader):
     """YAML that refuses a key given twice, where plain YAML silently keeps the last."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value; an `InputError` names what looks like a date but is none."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            where = f"{self.name}:{node.start_mark.line + 1}"
+            text = str(node.value)
+            shown = text if len(text) <= 40 else f"{text[:40]}…"
+            raise InputError(
+                f"{where}: found {shown}, which YAML cannot read ({error}); put text in quotes"
+            ) from None
+
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     lines: dict[str, int] = {}
@@ -166,6 +190,8 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         needed = ", ".join(f"{name}.yaml" for name in FILES)
         raise InputError(f"{path}: no such file; a grid needs {needed}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: invalid UTF-8 ({error.reason} at byte {error.start})") from None
     except yaml.YAMLError as error:

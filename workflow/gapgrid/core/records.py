@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 Row = dict[str, Any]
 AnyPath = str | os.PathLike[str]
 MAX_PROBLEMS_SHOWN = 20
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, in no valid UTF-8
 
 
 class InputError(Exception):
@@ -60,7 +62,7 @@ def atomic(path: AnyPath) -> Iterator[Path]:
     remove(side)
     try:
         yield side
-        _to_disk(side)
+        to_disk(side)
         if side.is_dir():
             remove(final)
         side.replace(final)
@@ -69,12 +71,17 @@ def atomic(path: AnyPath) -> Iterator[Path]:
         raise
 
 
-def _to_disk(path: Path) -> None:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
+def to_disk(path: Path) -> None:
+    """Return when a file, or a folder with all that is in it, is on the disk."""
+    for entry in [path, *path.rglob("*")]:
+        if not entry.exists():
+            continue  # a link to nothing
+        descriptor = os.open(entry, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError:
+            if not entry.is_dir():  # some file systems cannot sync a folder
+                raise
         finally:
             os.close(descriptor)
 
@@ -86,6 +93,18 @@ def remove(path: AnyPath) -> None:
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder, if it exists, under another name: a kill leaves no half of it under its own.
+
+    What a kill leaves under the other name goes with the next call.
+    """
+    other = folder.with_name(f".{folder.name}.discarded")
+    remove(other)
+    if folder.is_dir():
+        folder.replace(other)
+        remove(other)
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -158,12 +177,16 @@ def read_table(path: AnyPath) -> tuple[list[Row], Callable[[int], str]]:
         from pyarrow import parquet
 
         try:
-            # Plain lists and None, where pandas gives arrays and NaN.
-            rows = parquet.read_table(path).to_pylist()
+            table = parquet.read_table(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except pyarrow.ArrowInvalid as error:
             raise InputError(f"{path}: not a Parquet file ({error})") from None
+        try:
+            # Plain lists and None, where pandas gives arrays and NaN.
+            rows = table.to_pylist()
+        except (ValueError, OverflowError) as error:  # such as a date after the year 9999
+            raise InputError(f"{path}: a value cannot be read ({error})") from None
         return rows, lambda index: f"{path}: row {index + 1}"
     numbered = read_numbered(path)
     return [row for _, row in numbered], lambda index: f"{path}:{numbered[index][0]}"
@@ -180,11 +203,20 @@ def _lines(path: AnyPath) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}: no such file") from None
 
 
+def text_problem(value: Any) -> str:
+    """Return what keeps a value from being text that tokenizers and stores take; "" if nothing."""
+    if not isinstance(value, str):
+        return f"is {type(value).__name__}, expected text"
+    if match := LONE_SURROGATE.search(value):
+        return f"holds a lone surrogate (U+{ord(match[0]):04X}), expected valid text"
+    return ""
+
+
 def check_training_rows(path: AnyPath, rows: list[Row], where: Callable[[int], str]) -> None:
     """Raise one `InputError` that names every bad row of training data.
 
-    A row is bad if id, prompt or response is missing or not text, if the response is empty, or if
-    the id was used before. `where(index)` locates a row in a message, see `read_table`.
+    A row is bad if id, prompt or response is missing or not valid text, if the response is empty,
+    or if the id was used before. `where(index)` locates a row in a message, see `read_table`.
     """
     problems = [] if rows else [f"{path}: no rows"]
     first_use: dict[str, int] = {}
@@ -194,9 +226,8 @@ def check_training_rows(path: AnyPath, rows: list[Row], where: Callable[[int], s
             if column not in row:
                 columns = ", ".join(sorted(row)) or "none"
                 problems.append(f"{at}: no column '{column}', found {columns}")
-            elif not isinstance(row[column], str):
-                kind = type(row[column]).__name__
-                problems.append(f"{at}: column '{column}' is {kind}, expected text")
+            elif problem := text_problem(row[column]):
+                problems.append(f"{at}: column '{column}' {problem}")
         name, response = row.get("id"), row.get("response")
         if isinstance(response, str) and not response.strip():
             problems.append(f"{at}: empty response")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from gapgrid.core import layout
-from gapgrid.core.records import InputError, read_jsonl
+from gapgrid.core.cells import Cell
+from gapgrid.core.records import InputError, Row, read_json, read_jsonl
 
 CORRECT, INCORRECT, UNPARSED, NO_ANSWER = "correct", "incorrect", "unparsed", "no_answer"
 # Columns of reference.csv, the published numbers.
@@ -119,6 +120,21 @@ def matched(
             f"in the same order ({counts} rows)"
         )
     return list(zip(samples, graded, verdicts, strict=True))
+
+
+def read_score(file: Path) -> Row:
+    """Return the content of a score.json; raise `InputError` if it is not a cell's score."""
+    score = read_json(file)
+    fields = dict(zip(Cell._fields, (str, str, int, str), strict=True))
+    needed: dict[str, Any] = {**fields, "n": int, "n_problems": int, "acc_best_guess": float | int}
+    needed["acc"] = float | int | None
+    entries = score if isinstance(score, dict) else {}
+    if bad := [key for key, kind in needed.items() if not isinstance(entries.get(key, ...), kind)]:
+        raise InputError(
+            f"{file}: not the score of a cell (see {', '.join(bad)}); "
+            "delete it, the next run makes it anew"
+        )
+    return entries
 
 
 def read_cell(score: Path) -> list[CellRows]:

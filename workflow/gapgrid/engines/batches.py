@@ -1,6 +1,7 @@
 """Rows into batches: padded, bucketed by length, padding-free, or packed.
 
-Libraries' collators and packer do the work.
+Libraries' packer and flattening collator do the work. Padding is our own: how a tokenizer pads,
+and whether it can at all, decides nothing.
 """
 
 from collections.abc import Iterator
@@ -8,13 +9,15 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
-from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
+from transformers import DataCollatorWithFlattening
 
 from gapgrid.core.spec_types import Recipe
 from gapgrid.engines.tokens import IGNORED
 
 BUCKET_POOL = 8  # batches per bucketing pool
+PADDING = {"input_ids": 0, "labels": IGNORED}  # the id may be any: nothing sees it
 
 
 def to_dataset(examples: list[dict[str, list[int]]], recipe: Recipe) -> Any:
@@ -61,26 +64,24 @@ def sampler_of(dataset: Any, recipe: Recipe, seed: int, devices: int) -> Any:
     return sampler if devices == 1 else PaddingSampler(sampler, len(rows), len(dataset))
 
 
-def collator(tokenizer: Any, recipe: Recipe) -> Any:
+def collator(recipe: Recipe) -> Any:
     """Return the collator of a recipe's batching."""
     if recipe["batching"] == "packed":
         return UnpackingCollator()
     if recipe["batching"] == "padding_free":
         return DataCollatorWithFlattening()  # takes input_ids and labels alone
-    return PaddingCollator(tokenizer)
+    return pad
 
 
-class PaddingCollator:
-    """Pads on the right without an attention mask: under causal attention padding is not seen."""
+def pad(features: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows as one batch, padded on the right.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True)
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        kept = [{key: feature[key] for key in ("input_ids", "labels")} for feature in features]
-        batch = dict(self.collate(kept))
-        batch.pop("attention_mask", None)
-        return batch
+    There is no attention mask: under causal attention padding is not seen, and no label is on it.
+    """
+    return {
+        key: pad_sequence([torch.tensor(row[key]) for row in features], True, value)
+        for key, value in PADDING.items()
+    }
 
 
 class UnpackingCollator:

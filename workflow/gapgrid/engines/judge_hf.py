@@ -100,9 +100,6 @@ class TransformersJudge:
     ) -> None:
         self.chats = Chats(model, revision, max_tokens)
         self.tokenizer = self.chats.tokenizer
-        self.tokenizer.padding_side = "left"
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         cuda = torch.cuda.is_available()
         options: dict[str, Any] = {"device_map": "auto"} if cuda else {}
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -115,7 +112,10 @@ class TransformersJudge:
         self.model.generation_config = self._generation(self.model.generation_config.eos_token_id)
 
     def _generation(self, ends: int | list[int] | None) -> GenerationConfig:
-        all_ends = id_set(ends) | id_set(self.tokenizer.eos_token_id)
+        own = self.tokenizer
+        all_ends = id_set(ends) | id_set(own.eos_token_id)
+        # What fills a reply that has ended; without any, generate takes an end token.
+        fill = own.eos_token_id if own.pad_token_id is None else own.pad_token_id
         options: dict[str, Any] = {"do_sample": False}
         if self.sampling.get("temperature", 0) > 0:
             options = {
@@ -127,7 +127,7 @@ class TransformersJudge:
         return GenerationConfig(
             max_new_tokens=self.chats.max_tokens,
             eos_token_id=sorted(all_ends) or None,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=fill,
             **options,
         )
 
@@ -147,16 +147,19 @@ class TransformersJudge:
         return [replies[index] for index in range(len(prompts))]
 
     def _generate(self, ids: list[list[int]]) -> list[str]:
-        batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
+        # On the left, whatever the tokenizer says; the id may be any, as the mask hides it.
+        start = max(map(len, ids))
+        tokens = [[0] * (start - len(prompt)) + prompt for prompt in ids]
+        mask = [[0] * (start - len(prompt)) + [1] * len(prompt) for prompt in ids]
         if self.model.generation_config.do_sample:
             # Seeded by the prompts: a run that resumes after a kill draws what a whole one would.
             seed = sha256_text(canonical([self.sampling.get("seed", 0), ids]))
             torch.manual_seed(int(seed[:8], 16))
         with torch.inference_mode():
             out = self.model.generate(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                input_ids=torch.tensor(tokens, device=self.model.device),
+                attention_mask=torch.tensor(mask, device=self.model.device),
             )
-        start = batch["input_ids"].shape[1]
         return self.tokenizer.batch_decode(out[:, start:], skip_special_tokens=True)
 
 

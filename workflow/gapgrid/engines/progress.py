@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from gapgrid.core.records import InputError, Row, read_jsonl, remove, write_json, write_jsonl
+from gapgrid.core.records import (
+    InputError,
+    Row,
+    discard,
+    read_jsonl,
+    to_disk,
+    write_json,
+    write_jsonl,
+)
 
 log = logging.getLogger(__name__)
 COMPLETE = "complete"  # a file that marks a checkpoint as whole
@@ -102,19 +110,25 @@ class Progress(TrainerCallback):
         return {"mfu": mfu, "memory_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark the checkpoint whole once every process has written its part; delete older ones.
+        """Mark the checkpoint whole once all processes' parts are on the disk; delete older ones.
 
         One without the mark was cut off and is never resumed from.
         """
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        whole = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        _wait_for_all()
+        to_disk(whole)  # on each machine: what it wrote may still be in its memory alone
+        _wait_for_all()
         if state.is_world_process_zero:
             write_jsonl(self.path, self.rows)
-            whole = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(whole / COMPLETE, self.layout)
             for other in Path(args.output_dir).glob("checkpoint-*"):
                 if other != whole:
-                    remove(other)
+                    discard(other)
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def last_complete(scratch: Path, layout: dict[str, int], clean: bool = True) -> str | None:
@@ -131,7 +145,7 @@ def last_complete(scratch: Path, layout: dict[str, int], clean: bool = True) -> 
             fitting.append(folder)
         elif clean:
             log.info("%s is cut off or of another layout: not resumed from", folder.name)
-            remove(folder)
+            discard(folder)
     if not fitting:
         return None
     newest = max(fitting, key=lambda folder: int(folder.name.split("-")[1]))

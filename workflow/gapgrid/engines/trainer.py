@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from gapgrid.core.records import InputError, remove, write_jsonl
+from gapgrid.core.records import InputError, write_jsonl
 from gapgrid.core.rows import TrainingRow
 from gapgrid.core.spec_types import BaseSpec, Recipe, TrainSpec, with_defaults
 from gapgrid.engines import batches, saving
@@ -41,9 +41,9 @@ def fine_tune(
     """Train the model in `base` on `rows` in this process, write it to `out`, return its facts.
 
     `spec` holds `recipe` and `seed`; the facts go into the manifest. `hardware` may be the size of
-    the micro-batch alone. `scratch` keeps resumable states until the model is written and read
-    back; `metrics` gets one row per logged step. Out of memory: once more with half the
-    micro-batch.
+    the micro-batch alone. `scratch` keeps resumable states, that of the last step too, until the
+    caller removes it; `metrics` gets one row per logged step. Out of memory: once more with half
+    the micro-batch.
     """
     hardware = hardware if isinstance(hardware, Hardware) else Hardware(hardware)
     files = {"base": base, "out": out, "metrics": metrics, "scratch": scratch}
@@ -94,7 +94,6 @@ def attempt(
     _save(trainer, files, recipe, hardware)
     if trainer.is_world_process_zero():
         write_jsonl(files["metrics"], progress.rows)
-        remove(scratch)
     return {
         "n_parameters": n_parameters,
         "n_rows": len(encoded.examples),
@@ -124,7 +123,7 @@ def _trainer(
         model=model,
         args=arguments,
         train_dataset=padded,
-        data_collator=batches.CountingCollator(batches.collator(tokenizer, recipe)),
+        data_collator=batches.CountingCollator(batches.collator(recipe)),
         processing_class=tokenizer,
         callbacks=[progress],
     )
@@ -306,6 +305,11 @@ class GridTrainer(Trainer):
             n_tokens = int(self.accelerator.reduce(torch.tensor(n_tokens, device=device)).item())
         self.state.num_input_tokens_seen += n_tokens
         return samples, n_items
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        # transformers trains one step more where it resumes after the last one within an epoch.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*arguments, **named)
 
 
 class EpochCallback(TrainerCallback):

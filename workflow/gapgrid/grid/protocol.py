@@ -191,7 +191,9 @@ def _statistics_line(options: dict[str, Any]) -> str:
         f"intervals: {100 * options['confidence']:g} %, "
         f"{options['resamples']:,} bootstrap resamples (seed {options['seed']}) over questions, "
         "paired, and over training seeds where there are several; "
-        "signs after Holm's correction over the gaps of a benchmark"
+        "signs after Holm's correction over all gaps of an experiment, of its students on each "
+        "benchmark and on average together; over its gains, and its mixes less their best source, "
+        "likewise"
     )
 
 

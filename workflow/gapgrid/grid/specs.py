@@ -32,7 +32,7 @@ VERSIONS = {
     "judge": 3,
     "score": 3,
     "audit": 1,
-    "table": 3,
+    "table": 4,
     "figure": 2,
     "shift": 1,
     "shift_figure": 1,

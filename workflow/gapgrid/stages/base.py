@@ -13,9 +13,9 @@ from gapgrid.core.records import (
     InputError,
     atomic,
     canonical,
+    discard,
     read_json,
     read_jsonl,
-    remove,
     sha256_file,
     sha256_text,
     write_json,
@@ -106,7 +106,7 @@ def work(args: Namespace) -> None:
         write_jsonl(metrics, [])
     outputs, engine = [args.model.name], spec.get("engine")
     manifest.write(args.manifest, "base", spec, inputs, outputs, engine, facts)
-    remove(args.manifest.parent / "scratch")
+    discard(args.manifest.parent / "scratch")
 
 
 def _snapshot(spec: BaseSpec) -> Path:

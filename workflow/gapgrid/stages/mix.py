@@ -6,12 +6,16 @@ Distillation (arXiv 2502.12143, section 5): a mix is as large as one source, not
 
 import random
 from argparse import Namespace
+from collections.abc import Iterator
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 from gapgrid.core import manifest
 from gapgrid.core.records import (
     InputError,
+    fail_if,
     read_jsonl,
     sha256_file,
     write_json,
@@ -21,9 +25,11 @@ from gapgrid.core.records import (
 from gapgrid.core.rows import TrainingRow
 from gapgrid.core.spec_types import MixSpec, with_defaults
 from gapgrid.core.stage_cli import run_stage, stage_parser
+from gapgrid.core.text import capped, visible
 
 Responses = dict[str, dict[str, TrainingRow]]  # source -> problem -> row
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+PROMPT_SHOWN = 56  # characters of a prompt in a message
 
 
 def apportion(shares: dict[str, float], total: int) -> dict[str, int]:
@@ -174,6 +180,31 @@ def mix_card(
     }
 
 
+def check_prompts(responses: Responses) -> None:
+    """Raise an `InputError` that lists each id under which two sources have different prompts."""
+    first: dict[str, TrainingRow] = {}
+    problems = []
+    for rows in responses.values():
+        for problem, row in rows.items():
+            known = first.setdefault(problem, row)
+            if known["prompt"] != row["prompt"]:
+                prompts = " and ".join(_where_unlike(known["prompt"], row["prompt"]))
+                problems.append(
+                    f"sources {known['source']} and {row['source']}: id '{problem}' is {prompts}; "
+                    "one id is one problem, see columns in sources.yaml"
+                )
+    fail_if(problems)
+
+
+def _where_unlike(first: str, second: str) -> Iterator[str]:
+    """Yield two texts, quoted and shortened to where they begin to differ."""
+    n_alike = sum(takewhile(bool, map(eq, first, second)))
+    start = max(0, n_alike - PROMPT_SHOWN // 2)
+    for text in (first, second):
+        shown = visible(capped(text[start:], PROMPT_SHOWN)).replace("\n", "\\n")
+        yield f"'{'…' if start else ''}{shown}'"
+
+
 def assign(mix: dict[str, Any], responses: Responses, tokenizer: Path) -> list[TrainingRow]:
     """Return the rows of the mix, sorted by problem id; `mix` is complete, see `with_defaults`."""
     shares = dict(sorted(mix["parts"].items()))
@@ -201,6 +232,7 @@ def work(args: Namespace) -> None:
     for file in args.rows:
         for row in read_jsonl(file):
             responses[row["source"]][row["id"]] = row
+    check_prompts(responses)
     rows = assign(mix, responses, args.tokenizer)
     write_jsonl(args.train, rows)
     card = mix_card(

@@ -3,12 +3,24 @@
 Planning, grading and nodes without network access then need no hub.
 """
 
+import json
+import math
 from argparse import Namespace
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gapgrid.core import manifest
-from gapgrid.core.records import InputError, Row, fail_if, read_table, write_jsonl
+from gapgrid.core.records import (
+    LONE_SURROGATE,
+    InputError,
+    Row,
+    fail_if,
+    read_table,
+    text_problem,
+    write_jsonl,
+)
 from gapgrid.core.spec_types import ProblemsSpec
 from gapgrid.core.stage_cli import run_stage, stage_parser
 
@@ -35,20 +47,43 @@ def value(row: Row, column: str) -> Any:
     """Return a column's value; a `column` with `{{ }}` is a Jinja template over the row."""
     if "{{" not in column:
         return row.get(column)
-    from jinja2 import TemplateError
     from jinja2.sandbox import SandboxedEnvironment
 
     try:
         return SandboxedEnvironment().from_string(column).render(row).strip()
-    except TemplateError as error:
+    except Exception as error:  # an expression may raise anything, such as a ZeroDivisionError
         raise InputError(f"columns in benchmarks.yaml: '{column}': {error}") from None
+
+
+def storable(value: Any) -> Any:
+    """Return a column's value as JSON can hold it; what it holds already stays as it is.
+
+    Dates, times and decimal numbers become text. Bytes (such as images), NaN, infinities and
+    objects of any other kind become null. A lone surrogate becomes U+FFFD.
+    """
+    match value:
+        case str():
+            return LONE_SURROGATE.sub("\ufffd", value)
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int():
+            return value
+        case dict():
+            return {storable(str(key)): storable(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [storable(inner) for inner in value]
+        case date() | time() | timedelta() | Decimal():
+            return str(value)
+        case _:
+            return None
 
 
 def normalised(origin: str, rows: list[Row], n_rows: int, columns: dict[str, str]) -> list[Row]:
     """Return the rows with `doc_id`, `problem` and `gold` added, see `ProblemRow`.
 
-    Raises an `InputError` unless there are exactly `n_rows` of them, each with a problem and a
-    reference answer.
+    Other columns are kept as far as JSON can hold them, see `storable`. Raises an `InputError`
+    unless there are exactly `n_rows` of them, each with a problem, which is text, and a reference
+    answer.
     """
     messages = []
     if len(rows) != n_rows:
@@ -57,15 +92,23 @@ def normalised(origin: str, rows: list[Row], n_rows: int, columns: dict[str, str
     result = []
     for index, row in enumerate(rows):
         added = {key: value(row, column) for key, column in source.items()}
-        messages += [
-            f"{origin}: row {index + 1}: no {key} in column '{column}', "
-            f"found {', '.join(sorted(row))}"
-            for key, column in source.items()
-            if added[key] in (None, "", [])
-        ]
-        result.append({**row, **added, "doc_id": index})
+        for key, column in source.items():
+            where = f"{origin}: row {index + 1}"
+            if storable(added[key]) in (None, "", []):
+                columns_there = ", ".join(sorted(row))
+                messages.append(f"{where}: no {key} in column '{column}', found {columns_there}")
+            elif problem := _problem_of(key, added[key]):
+                messages.append(f"{where}: column '{column}' (as {key}) {problem}")
+        result.append(storable({**row, **added, "doc_id": index}))
     fail_if(messages)
     return result
+
+
+def _problem_of(key: str, value: Any) -> str:
+    """Return what is wrong with a problem or with the texts in a reference answer, or ""."""
+    if key == "gold":  # may also be a number or a list
+        value = json.dumps(value, ensure_ascii=False, skipkeys=True, default=str)
+    return text_problem(value)
 
 
 def work(args: Namespace) -> None:

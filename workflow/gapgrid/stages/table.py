@@ -22,13 +22,12 @@ from gapgrid.core.records import (
     InputError,
     Row,
     fail_if,
-    read_json,
     read_jsonl,
     remove,
     sha256_file,
     write_text,
 )
-from gapgrid.core.rows import CORRECT, UNPARSED, VerdictRow
+from gapgrid.core.rows import CORRECT, UNPARSED, VerdictRow, read_score
 from gapgrid.core.spec_types import TableSpec
 from gapgrid.core.stage_cli import run_stage, stage_parser
 from gapgrid.reporting.tables import layout, published, render
@@ -59,7 +58,7 @@ def cell_of(row: Row) -> Cell:
 
 def read_scores(files: Iterable[Path]) -> list[Row]:
     """Return score rows, one per cell, sorted by cell."""
-    return sorted((read_json(file) for file in files), key=cell_of)
+    return sorted((read_score(file) for file in files), key=cell_of)
 
 
 def read_outcomes(files: Iterable[Path]) -> CellOutcomes:
@@ -76,7 +75,7 @@ def read_outcomes(files: Iterable[Path]) -> CellOutcomes:
             if row["verdict"] != UNPARSED:
                 repeats.append(float(row["verdict"] == CORRECT))
         shares = [np.mean(repeats) if repeats else np.nan for _, repeats in sorted(answers.items())]
-        outcomes[cell_of(read_json(file))] = np.array(shares)
+        outcomes[cell_of(read_score(file))] = np.array(shares)
     return outcomes
 
 
@@ -171,6 +170,8 @@ def notes(
     n_cells = len(spec["cells"])
     n_missing = n_cells - len(scores)
     missing = f"{n_missing} of {n_cells} cells are missing; they are shown as –"
+    n_unparsed = sum(row.get("acc", 0.0) is None for row in scores)
+    unparsed = f"no verdict of {n_unparsed} of {n_cells} cells could be parsed"
     varies = " and ".join(f"the {name}" for name in spec["varies"])
     return {
         "caption": f"{spec['caption']} {f'{missing}.' if n_missing else ''}".strip(),
@@ -178,6 +179,7 @@ def notes(
             *spec["protocol"],
             _seeds_and_questions(spec, scores),
             *([missing] if n_missing else []),
+            *([f"{unparsed}; their accuracy is missing"] if n_unparsed else []),
             *extra,
         ],
         "differs": [difference.line() for difference in differs],

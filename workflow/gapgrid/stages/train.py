@@ -10,8 +10,8 @@ from gapgrid.core.records import (
     InputError,
     canonical,
     check_training_rows,
+    discard,
     read_jsonl,
-    remove,
     sha256_file,
     sha256_text,
     write_jsonl,
@@ -49,7 +49,7 @@ def work(args: Namespace) -> None:
             facts = _train(args, metrics, scratch / digest)
     outputs, engine = [args.model.name], spec.get("engine")
     manifest.write(args.manifest, "train", spec, inputs, outputs, engine, facts)
-    remove(scratch)
+    discard(scratch)
 
 
 def _train(args: Namespace, metrics: Path, scratch: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ but `sign_flip` are shares of right answers, or differences of them. What is mis
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -76,9 +77,10 @@ def paired(
 ) -> tuple[dict[str, list[bootstrap.Outcomes]], dict[str, list[int]]]:
     """Return seeds x questions of each side, by benchmark, and the seeds.
 
-    Benchmarks without a common seed are left out. The seeds are those with all benchmarks, so that
-    an average is the mean of what is shown beside it; where there is none, those that each
-    benchmark has. `cells` are those of the experiment, whether they have outcomes or not.
+    A cell without any known outcome counts as one without outcomes. Benchmarks without a common
+    seed are left out. The seeds are those with all benchmarks, so that an average is the mean of
+    what is shown beside it; where there is none, those that each benchmark has. `cells` are those
+    of the experiment, whether they have outcomes or not.
     """
     training = {*quantity.mixes} - {UNTOUCHED} or {UNTOUCHED}
     own = (cell for cell in cells if cell.model == quantity.model)
@@ -90,7 +92,8 @@ def paired(
         return cell if cell in cells or mix != UNTOUCHED else cell._replace(seed=0)
 
     def has_outcomes(seed: int, benchmark: str) -> bool:
-        return all(cell_of(mix, seed, benchmark) in outcomes for mix in quantity.mixes)
+        of_sides = [outcomes.get(cell_of(mix, seed, benchmark)) for mix in quantity.mixes]
+        return all(side is not None and not np.isnan(side).all() for side in of_sides)
 
     available = {
         name: [seed for seed in all_seeds if has_outcomes(seed, name)] for name in benchmarks
@@ -130,22 +133,39 @@ def measure(spec: TableSpec, outcomes: CellOutcomes) -> dict[Quantity, Measureme
 def rows(spec: TableSpec, outcomes: CellOutcomes) -> Iterator[Row]:
     """Yield tidy rows, per benchmark and as their average; without a value where cells are missing.
 
-    `p` is of no gap (of mix_minus_best: of no gain, one-sided); `p_holm` is corrected for all gaps
-    of that quantity on that benchmark; `settled` is whether the sign is significant. `check` is a
-    paired test over questions alone, `n_first` and `n_second` the questions on which each side is
-    better.
+    `p` is of no gap (of mix_minus_best: of no gain, one-sided); `p_holm` is corrected for all rows
+    of that quantity, over students, training sets, benchmarks and their average; `settled` is
+    whether the sign is significant. `check` is a paired test over questions alone, `n_first` and
+    `n_second` the questions on which each side is better.
     """
     measured = measure(spec, outcomes)
-    signs = _signs(spec, measured)
+    of_students = [*_quantities(spec, measured), *_mixes(spec, measured)]
+    _correct(spec, of_students)
+    yield from of_students
+    yield from _sizes(spec, measured)
+
+
+def _quantities(spec: TableSpec, measured: Mapping[Quantity, Measurement]) -> Iterator[Row]:
     for quantity in quantities(spec):
         for benchmark in _benchmarks(spec):
             row, measurement = _about(spec, quantity, benchmark), measured.get(quantity)
             if measurement is not None and benchmark in measurement.available:
                 row |= _values(measurement, benchmark, spec)
-                row |= signs.get((quantity, benchmark), {})
             yield row
-    yield from _mixes(spec, measured)
-    yield from _sizes(spec, measured)
+
+
+def _correct(spec: TableSpec, values: Sequence[Row]) -> None:
+    """Add to all rows with a p their significance within their family (see `significance`)."""
+    benchmarks = names(spec, "benchmarks")
+    # The average of one benchmark is its gap once more, and no further test.
+    together = [[*benchmarks, AVERAGE]] if len(benchmarks) > 1 else [benchmarks, [AVERAGE]]
+    for kind, shown in product(("gap", "gain", "mix_minus_best"), together):
+        of_kind = (row for row in values if row["quantity"] == kind and row["benchmark"] in shown)
+        family = [row for row in of_kind if "p" in row]
+        confidence = spec["statistics"]["confidence"]
+        signs = significance.family_significance([row["p"] for row in family], confidence)
+        for row, sign in zip(family, signs, strict=True):
+            row |= {"p_holm": sign.p_holm, "settled": sign.is_significant}
 
 
 def _benchmarks(spec: TableSpec) -> list[str]:
@@ -164,6 +184,8 @@ def _values(measurement: Measurement, benchmark: str, spec: TableSpec) -> Row:
     low, high = bootstrap.interval(resampled, benchmark, options["confidence"])
     values: Row = {"estimate": resampled.values[benchmark], "low": low, "high": high}
     values |= _counts(measurement, benchmark)
+    if resampled.gap:
+        values["p"] = significance.p_value(resampled, benchmark)
     if resampled.gap and benchmark != AVERAGE:
         first, second = measurement.sides[benchmark]
         check = significance.paired_check(first, second, options["resamples"], options["seed"])
@@ -178,39 +200,10 @@ def _counts(measurement: Measurement, benchmark: str) -> Row:
     return {"n_questions": measurement.resampled.n[benchmark], "n_seeds": n_seeds}
 
 
-def _signs(
-    spec: TableSpec, measured: Mapping[Quantity, Measurement]
-) -> dict[tuple[Quantity, str], Row]:
-    """Return each gap's significance among the gaps of that quantity on that benchmark."""
-    confidence, signs = spec["statistics"]["confidence"], {}
-    for kind in ("gap", "gain"):
-        for benchmark in _benchmarks(spec):
-            family = {
-                quantity: measurement.resampled
-                for quantity, measurement in measured.items()
-                if quantity.kind == kind and benchmark in measurement.available
-            }
-            of_family = significance.family_significance([*family.values()], benchmark, confidence)
-            for quantity, sign in zip(family, of_family, strict=True):
-                row = {"p": sign.p, "p_holm": sign.p_holm, "settled": sign.is_significant}
-                signs[quantity, benchmark] = row
-    return signs
-
-
 def _mixes(spec: TableSpec, measured: Mapping[Quantity, Measurement]) -> Iterator[Row]:
     """Yield each mix less the best of its single sources, where all of them have the same seeds."""
-    confidence = spec["statistics"]["confidence"]
-    for benchmark in _benchmarks(spec):
-        of_benchmark = [
-            _mix_row(spec, measured, model, mix, benchmark)
-            for model in names(spec, "models")
-            for mix in spec["singles"]
-        ]
-        known = [row for row in of_benchmark if "p" in row]
-        adjusted = significance.holm([row["p"] for row in known])
-        for row, p_holm in zip(known, adjusted, strict=True):
-            row |= {"p_holm": p_holm, "settled": p_holm <= 1 - confidence}
-        yield from of_benchmark
+    for benchmark, model, mix in product(_benchmarks(spec), names(spec, "models"), spec["singles"]):
+        yield _mix_row(spec, measured, model, mix, benchmark)
 
 
 def _mix_row(

@@ -2,6 +2,17 @@
 
 Everything here reads `bootstrap.Resampled`, so a p-value agrees with the interval: a gap is
 significant at 5 % where its 95 % interval leaves out 0, before the correction for a family of gaps.
+
+A family of tests is all values of one quantity in an experiment: every `gap` of its students on its
+benchmarks and on their average; every `gain`, also of all training sets; every `mix_minus_best`. A
+figure and the tables beside it show them together, and a reader picks the signs that stand out from
+all of them: corrected per benchmark, a figure of ten benchmarks without any gap shows a significant
+sign four times in ten. It is one family also where a plot or a text shows averages alone, so that a
+sign is worth the same everywhere. Different quantities answer different questions in sections of
+their own, and are families of their own; so are experiments. An average is not independent of its
+benchmarks, nor are students that answer the same questions, which Holm allows. With one benchmark
+the average is the same gap and counts once. What is missing is in no family. As p is at least
+1 / (resamples + 1), m gaps need about m / (1 - confidence) resamples for any significant sign.
 """
 
 from collections.abc import Sequence
@@ -111,25 +122,18 @@ def _sign_flip_p(differences: NDArray[np.float64], resamples: int, seed: int) ->
 
 
 class Significance(NamedTuple):
-    """One gap of a family: p, p adjusted by Holm, and whether its sign is significant."""
+    """One gap of a family: p adjusted by Holm, and whether its sign is significant."""
 
-    p: float
     p_holm: float
     is_significant: bool
 
 
-def family_significance(
-    gaps: Sequence[Resampled], benchmark: str, confidence: float
-) -> list[Significance]:
-    """Return which gaps of a family have a sign.
+def family_significance(p_values: Sequence[float], confidence: float) -> list[Significance]:
+    """Return which gaps of a family have a sign, by the p of each.
 
     The chance of any wrong claim among them is at most 1 - `confidence`.
     """
-    p_values = [p_value(gap, benchmark) for gap in gaps]
-    return [
-        Significance(p, p_holm, p_holm <= 1 - confidence)
-        for p, p_holm in zip(p_values, holm(p_values), strict=True)
-    ]
+    return [Significance(p_holm, p_holm <= 1 - confidence) for p_holm in holm(p_values)]
 
 
 class SignFlip(NamedTuple):

@@ -79,7 +79,7 @@ def test_the_gap_is_an_arrow_with_its_number_grey_where_not_significant() -> Non
 def test_a_bar_that_is_not_built_says_so() -> None:
     drawn, _ = teaser(frozenset({("xs", "long")}))
     axes = drawn.figure.axes[0]
-    assert len(bar_heights(axes)) == 2 and "not built" in texts(axes)
+    assert len(bar_heights(axes)) == 2 and "no score" in texts(axes)
     assert drawn.missing == ["7k long CoT"]
     # There is no gap without both sides.
     assert not any("[" in text for text in texts(axes)) and len(drawn.points) == 6
@@ -133,5 +133,5 @@ def test_partners_whose_sign_is_not_significant_are_pale_and_dashed() -> None:
 def test_a_partner_that_is_not_built_says_so() -> None:
     table = pictures.estimates(PAPER, "figure5-long", {("qwen2.5-3b-base", "long")})
     drawn = bars.pairs(table, spec_of(PAPER, "figure5-long"))
-    assert texts(drawn.figure.axes[0]) == ["not built"]
+    assert texts(drawn.figure.axes[0]) == ["no score"]
     assert drawn.missing == ["base 3B"]

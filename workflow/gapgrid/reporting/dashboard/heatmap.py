@@ -6,6 +6,7 @@ Plotly's texts, which would read tags in them.
 """
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from gapgrid.core import layout
 from gapgrid.core.cells import AVERAGE, UNTOUCHED, Cell
 from gapgrid.core.records import InputError, Row, read_json
+from gapgrid.core.rows import read_score
 from gapgrid.grid.cells import Grid, all_cells, benchmarks_of, experiment_cells, label, named
 from gapgrid.state import status as st
 
@@ -75,9 +77,14 @@ def _score_file(results: Path, cell: Cell) -> Path:
 
 
 def _score(results: Path, cell: Cell) -> Row | None:
+    """Return a cell's score, None without one; a broken one is named on the standard error."""
+    file = _score_file(results, cell)
+    if not file.is_file():
+        return None
     try:
-        return read_json(_score_file(results, cell))
-    except InputError:
+        return read_score(file)
+    except InputError as error:
+        print(f"shown without a score: {error}", file=sys.stderr)
         return None
 
 

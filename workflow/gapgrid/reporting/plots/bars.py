@@ -82,7 +82,7 @@ def _bar(axes: Axes, x: int, look: int, rows: pd.DataFrame) -> float:
 
 
 def _write_not_built(axes: Axes, x: float) -> None:
-    _annotate(axes, "not built", (x, 0), (0, 3), rotation=90, ha="center", va="bottom")
+    _annotate(axes, "no score", (x, 0), (0, 3), rotation=90, ha="center", va="bottom")
 
 
 def _annotate(

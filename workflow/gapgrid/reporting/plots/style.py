@@ -118,7 +118,7 @@ def summary(points: pd.DataFrame, confidence: float, missing: Sequence[str]) -> 
         lines.append(f"{text}; {100 * confidence:g} % intervals over {units}")
     if missing:
         share = f"{len(missing)} of {len(points) + len(missing)} points missing"
-        lines.append(f"{share}, their cells are not built: {', '.join(missing)}")
+        lines.append(f"{share}, their cells have no score: {', '.join(missing)}")
     return lines
 
 

@@ -13,11 +13,15 @@ from gapgrid.core.spec_types import TableSpec
 from gapgrid.reporting.tables.numbers import billions, interval, per_cent, points, signed
 
 MISSING = "–"
-LEGEND = "Bold: the sign is significant (Holm-corrected). Grey, with °: it is not."
+LEGEND = (
+    "Bold: the sign is significant, Holm-corrected over all {} of the experiment, on each "
+    "benchmark and on average. Grey, with °: it is not."
+)
 GAIN_LEGEND = (
     "The best source is chosen on the scores shown, which biases the gap downwards; best in: share "
     "of resamples in which it is the best; p: of no gain over the best source, one-sided, after "
-    "Holm's correction. Bold: a gain is significant. Grey, with °: it is not."
+    "Holm's correction over all mixes and students of the experiment, on each benchmark and on "
+    "average. Bold: a gain is significant. Grey, with °: it is not."
 )
 SIZE_LEGEND = (
     "The size above which {} is positive, by straight lines between students on a log scale. "
@@ -173,7 +177,7 @@ def main(view: View) -> Section:
     if guess := view.estimates.get(("best_guess", None, None, AVERAGE)):
         legend.append(f"The best constant guess scores {per_cent(guess['estimate'])}.")
     if contrast:
-        legend.append(f"The gap is in percentage points. {LEGEND}")
+        legend.append(f"The gap is in percentage points. {LEGEND.format('gaps')}")
     n = len(benchmarks)
     return Section(f"Mean of {n} benchmarks" if n > 1 else benchmarks[0], head, 1, body, legend)
 
@@ -209,7 +213,7 @@ def by_benchmark(view: View) -> Section | None:
     head = ["student", "trained on", *view.labels("benchmarks"), AVERAGE]
     legend = "Per cent, with intervals."
     if contrast:
-        legend = f"Per cent and percentage points, with intervals. {LEGEND}"
+        legend = f"Per cent and percentage points, with intervals. {LEGEND.format('gaps')}"
     return Section("By benchmark", head, 2, body, [legend], is_grouped=True)
 
 
@@ -230,7 +234,8 @@ def gains(view: View) -> Section | None:
         gaps = (view.gap("gain", model, mix, AVERAGE) for mix in mixes)
         body.append([Entry(view.label("models", model)), *gaps])
     head = ["student", *(view.label("mixes", mix) for mix in mixes)]
-    return Section("Trained − untouched, average (percentage points)", head, 1, body, [LEGEND])
+    title, legend = "Trained − untouched, average (percentage points)", LEGEND.format("gains")
+    return Section(title, head, 1, body, [legend])
 
 
 def best_gaps(view: View) -> Section | None:
