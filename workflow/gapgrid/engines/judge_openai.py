@@ -5,6 +5,7 @@ vLLM, SGLang, llama.cpp, `transformers serve`, a hosted model.
 
 import logging
 import os
+import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -59,15 +60,28 @@ class OpenAIJudge:
         or its reply cannot be read; both carry the replies that came back. After the first failure
         nothing new is sent.
         """
+        has_failed = threading.Event()
+
+        def send(prompt: Prompt) -> str | None:
+            if has_failed.is_set():
+                return None
+            try:
+                return self._reply(prompt)
+            except Exception:
+                has_failed.set()
+                raise
+
         with ThreadPoolExecutor(self.concurrency) as pool:
-            futures = [pool.submit(self._reply, prompt) for prompt in prompts]
+            futures = [pool.submit(send, prompt) for prompt in prompts]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 pool.shutdown(cancel_futures=True)  # requests that were sent may still come back
         ended = {index: future for index, future in enumerate(futures) if not future.cancelled()}
         replies = {
-            index: future.result() for index, future in ended.items() if not future.exception()
+            index: reply
+            for index, future in ended.items()
+            if not future.exception() and (reply := future.result()) is not None
         }
         for error in filter(None, (future.exception() for future in ended.values())):
             if not isinstance(error, OpenAIError | ValueError):
