@@ -141,7 +141,7 @@ def _add_power_options(power: Parser) -> None:
 
 
 def _add_samples_options(samples: Parser) -> None:
-    text = "Sample files, or folders of them."
+    text = "Folders of sample files, or folders of such folders."
     samples.add_argument("samples", type=Path, nargs="+", metavar="FOLDER", help=text)
     text = "Write graded rows, pending rows and the paper's files to this folder."
     samples.add_argument("--out", type=Path, metavar="FOLDER", help=text)
