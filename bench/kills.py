@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,12 +157,13 @@ def finish(project: Project) -> int:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the campaign's table as Markdown."""
-    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    counts: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     for row in rows:
-        last = row["kills"][-1]
-        count = counts.setdefault((row["grid"], last["target"], last["signal"]), Counter())
+        for kill in row["kills"]:
+            count = counts[row["grid"], kill["target"], kill["signal"]]
+            count[kill["outcome"]] += 1
+        # How a trial ended stands with its last kill.
         count.update(["trials", "other bytes" if row["differing"] else "same bytes"])
-        count.update(kill["outcome"] for kill in row["kills"])
         count["more calls"] += row["calls"] > 1
     columns = ("trials", "same bytes", "other bytes", "more calls", "killed", "ended before")
     columns += ("no job ran", "hung")

@@ -19,7 +19,7 @@ rule judge:
         times_of("judge")
     # A judge on a server, or none, is light work for the machine that plans; one in the job asks
     # for its size.
-    localrule: GRID["judge"]["backend"] not in ("hf", "vllm")
+    localrule: GRID["judge"]["backend"] not in specs.LOADING_BACKENDS
     conda:
         "../../envs/cpu.yaml"
     threads: judge_hardware("cpus")

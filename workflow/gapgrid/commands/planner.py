@@ -12,9 +12,9 @@ from gapgrid.commands import power_report
 from gapgrid.commands.grid_args import console, grid_of
 from gapgrid.config.checks import did_you_mean
 from gapgrid.core import layout
-from gapgrid.core.cells import AVERAGE, UNTOUCHED, Cell
+from gapgrid.core.cells import AVERAGE, UNTOUCHED
 from gapgrid.core.records import InputError, fail_if
-from gapgrid.grid.cells import Grid, base_seed, label, named
+from gapgrid.grid.cells import Grid, cells_of, label, named
 from gapgrid.stages import table
 from gapgrid.stats import bootstrap, estimates, power
 from gapgrid.stats.power import Components, Design
@@ -227,14 +227,8 @@ def scored(
 
     On each of them two questions must have an outcome on both sides in every seed.
     """
-    cells = {
-        Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
-        for model in models
-        for mix in contrast
-        for seed in grid["seeds"]
-        for benchmark in benchmarks
-    }
-    files = [results / layout.path("score", *cell, file="score.json") for cell in sorted(cells)]
+    cells = cells_of(grid, models, contrast, benchmarks)
+    files = [results / layout.path("score", *cell, file="score.json") for cell in cells]
     outcomes = table.read_outcomes([file for file in files if file.is_file()])
     result: dict[str, Sides] = {}
     for model in models:

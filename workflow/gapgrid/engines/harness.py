@@ -1,6 +1,7 @@
 """lm-eval with transformers: its own task files and model class, with finish reasons kept."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,6 @@ class LMEval:
         """
         return self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
 
-    def end_ids(self) -> set[int]:
-        """Return the token ids that end a response."""
-        raise NotImplementedError
-
     def _check_length(self, task: Path, prompts: list[str], max_tokens: int) -> None:
         longest = max(map(len, self.prompt_ids(prompts)))
         total = longest + max_tokens
@@ -150,7 +147,15 @@ class LMEval:
         self.longest = max(self.longest, total)
 
 
-class Harness(LMEval):
+class GeneratingLMEval(LMEval, ABC):
+    """Requests as lm-eval renders them, and an engine that generates their responses."""
+
+    @abstractmethod
+    def end_ids(self) -> set[int]:
+        """Return the token ids that end a response."""
+
+
+class Harness(GeneratingLMEval):
     """Generates with a transformers model through lm-eval."""
 
     batch_rows = BATCH_ROWS

@@ -26,7 +26,7 @@ from transformers import AutoConfig, GenerationConfig
 from gapgrid.core.records import InputError, canonical, sha256_text
 from gapgrid.core.rows import ProblemRow
 from gapgrid.core.spec_types import RequestSpec
-from gapgrid.engines.harness import LMEval, stop_strings
+from gapgrid.engines.harness import GeneratingLMEval, stop_strings
 from gapgrid.engines.tokens import id_set, load_tokenizer
 from gapgrid.stores.responses import Completion, GenerationRequest
 
@@ -47,7 +47,7 @@ TRANSLATED = {"until", "max_gen_toks", "do_sample", "seed", "engine"}
 _CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe
 
 
-class VLLMHarness(LMEval):
+class VLLMHarness(GeneratingLMEval):
     """Generates with vLLM, loaded at the first `generate`, when the longest prompt is known."""
 
     batch_rows = 512

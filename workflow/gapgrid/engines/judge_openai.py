@@ -6,7 +6,7 @@ vLLM, SGLang, llama.cpp, `transformers serve`, a hosted model.
 import logging
 import os
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, OpenAI, OpenAIError
@@ -60,30 +60,29 @@ class OpenAIJudge:
         or its reply cannot be read; both carry the replies that came back. After the first failure
         nothing new is sent.
         """
-        has_failed = threading.Event()
+        has_ended = threading.Event()
 
         def send(prompt: Prompt) -> str | None:
-            if has_failed.is_set():
+            if has_ended.is_set():
                 return None
             try:
                 return self._reply(prompt)
             except Exception:
-                has_failed.set()
+                has_ended.set()
                 raise
 
         with ThreadPoolExecutor(self.concurrency) as pool:
             futures = [pool.submit(send, prompt) for prompt in prompts]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                wait(futures)
             finally:
-                pool.shutdown(cancel_futures=True)  # requests that were sent may still come back
-        ended = {index: future for index, future in enumerate(futures) if not future.cancelled()}
+                has_ended.set()  # interrupted: what was sent may still come back, the rest is not
         replies = {
             index: reply
-            for index, future in ended.items()
+            for index, future in enumerate(futures)
             if not future.exception() and (reply := future.result()) is not None
         }
-        for error in filter(None, (future.exception() for future in ended.values())):
+        for error in filter(None, (future.exception() for future in futures)):
             if not isinstance(error, OpenAIError | ValueError):
                 raise error
             raise self._explained(error, replies) from error

@@ -15,7 +15,7 @@ from typing import Any
 from gapgrid.core.records import InputError, Row
 from gapgrid.core.rows import TrainingRow
 from gapgrid.core.spec_types import with_defaults
-from gapgrid.engines.harness import LMEval, stop_strings
+from gapgrid.engines.harness import GeneratingLMEval, stop_strings
 from gapgrid.engines.tokens import IGNORED, encode, load_tokenizer
 from gapgrid.stores.responses import GenerationRequest
 
@@ -25,7 +25,11 @@ _TURN_OFF = "turn add_bos_token and the post_processor of tokenizer.json off"
 
 
 def check(
-    engine: LMEval, request: GenerationRequest, message: str, train_manifest: Row, base: Path | None
+    engine: GeneratingLMEval,
+    request: GenerationRequest,
+    message: str,
+    train_manifest: Row,
+    base: Path | None,
 ) -> None:
     """Compare the two renderings; raise `InputError` that shows both and says what to change.
 
@@ -72,7 +76,7 @@ def _check_template(student: Any, base: Any) -> None:
         )
 
 
-def _check_prompt(engine: LMEval, message: str, training: list[int]) -> None:
+def _check_prompt(engine: GeneratingLMEval, message: str, training: list[int]) -> None:
     if not training:  # recipes of format text train on no prompt
         return
     text = engine.apply_chat_template([{"role": "user", "content": message}])
@@ -105,7 +109,7 @@ def _added(tokenizer: Any) -> list[int]:
     return special if special != plain else []
 
 
-def _check_bos(engine: LMEval, request: GenerationRequest) -> None:
+def _check_bos(engine: GeneratingLMEval, request: GenerationRequest) -> None:
     """One BOS where the tokenizer puts one before any text, never two."""
     tokenizer = engine.tokenizer
     bos, name = tokenizer.bos_token_id, repr(tokenizer.bos_token)
@@ -130,7 +134,7 @@ def _check_bos(engine: LMEval, request: GenerationRequest) -> None:
         )
 
 
-def _check_end(engine: LMEval, request: GenerationRequest, response: list[int]) -> None:
+def _check_end(engine: GeneratingLMEval, request: GenerationRequest, response: list[int]) -> None:
     tokenizer = engine.tokenizer
     # A stop string of one token stops as an end-of-text token does; the tokenizer's own end of
     # text is no stop string to lm-eval.

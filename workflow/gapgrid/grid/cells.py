@@ -1,6 +1,7 @@
 """Which cells a grid has, and what its students, mixes and benchmarks are called."""
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 from gapgrid.core.cells import UNTOUCHED, Cell, TrainingCell
@@ -22,18 +23,25 @@ def base_seed(grid: Grid, model: str, seed: int) -> int:
     return seed if grid["models"][model]["kind"] == "tiny" else 0
 
 
+def cells_of(
+    grid: Grid, models: Iterable[str], mixes: Iterable[str], benchmarks: Iterable[str]
+) -> list[Cell]:
+    """Return the cells of these names with every seed of the grid, sorted, each once.
+
+    A student before SFT has the seed that `base_seed` gives.
+    """
+    cells = {
+        Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
+        for model, mix, benchmark in product(models, mixes, benchmarks)
+        for seed in grid["seeds"]
+    }
+    return sorted(cells)
+
+
 def experiment_cells(grid: Grid, experiment: str) -> list[Cell]:
     """Return the cells that one experiment shows, sorted, each once."""
     entry = grid["experiments"][experiment]
-    models, mixes, benchmarks = (named(entry[kind], grid[kind]) for kind in KINDS)
-    cells = {
-        Cell(model, mix, base_seed(grid, model, seed) if mix == UNTOUCHED else seed, benchmark)
-        for model in models
-        for mix in mixes
-        for seed in grid["seeds"]
-        for benchmark in benchmarks
-    }
-    return sorted(cells)
+    return cells_of(grid, *(named(entry[kind], grid[kind]) for kind in KINDS))
 
 
 def all_cells(grid: Grid) -> list[Cell]:
