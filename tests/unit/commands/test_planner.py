@@ -207,7 +207,7 @@ def test_the_command(
 def report(title: str, parts: Components, design: Design, gap: float) -> Planned:
     """The plan and what is printed."""
     console = Console(file=io.StringIO(), width=120)
-    planned = power_report.report(console, title, parts, design, gap)
+    planned = power_report.report(console, title, parts, design, gap, wanted=0.8, alpha=0.05)
     return planned, console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -44,8 +44,8 @@ def report(
     parts: Components,
     design: Design,
     gap: float,
-    wanted: float = 0.8,
-    alpha: float = 0.05,
+    wanted: float,
+    alpha: float,
 ) -> power.Plan:
     """Print and return the plan for a gap (a share), with doublings and the variance's parts."""
     plan = power.plan(parts, design, gap, wanted, alpha)

@@ -83,6 +83,11 @@ class VerdictRow(TypedDict):
     judge_verdict: NotRequired[str]
 
 
+def outcome(verdict: VerdictRow) -> str:
+    """Return `right`, `wrong` (no answer too), or `unparsed` where nobody can tell."""
+    return {CORRECT: "right", UNPARSED: UNPARSED}.get(verdict["verdict"], "wrong")
+
+
 AnyResponseRow = TypeVar("AnyResponseRow", bound=ResponseRow)
 CellRows = tuple[SampleRow, GradedRow, VerdictRow]
 

@@ -7,7 +7,6 @@ as there is such an answer.
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from gapgrid.core import layout
 from gapgrid.core.cells import Cell, TrainingCell
-from gapgrid.core.records import Row, fail_if, read_json, sha256_file, write_text
+from gapgrid.core.records import LONE_SURROGATE, Row, fail_if, read_json, sha256_file, write_text
 from gapgrid.core.rows import (
     CORRECT,
     INCORRECT,
@@ -28,7 +27,6 @@ from gapgrid.core.rows import (
 
 NO_NEED = "No need to check"
 NOT_CHECKED = "Not checked"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def instances(
@@ -64,7 +62,7 @@ def _check(grade: GradedRow, verdict: VerdictRow) -> tuple[int | None, str]:
     if verdict["by"] == "judge":
         result = {CORRECT: 1, INCORRECT: 0}.get(verdict["verdict"])
         return result, f"LLM check result: {verdict['raw']}"
-    if grade.get("rejected_by"):
+    if grade["rejected_by"]:
         return 0, f"Rejected by rule: {grade['rejected_by']}"
     return None, NOT_CHECKED
 
@@ -107,7 +105,7 @@ def write_exports(
     paths = []
     for name, content in contents.items():
         text = json.dumps(content, ensure_ascii=False, indent=4, allow_nan=False)
-        text = _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # no UTF-8
+        text = LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # no UTF-8
         paths.append(folder / f"{name}_{task}.json")
         write_text(paths[-1], text)
     return paths

@@ -6,7 +6,16 @@ What students wrote is text in it, whatever it holds.
 from collections import Counter
 from typing import NamedTuple
 
-from gapgrid.core.rows import CORRECT, NO_ANSWER, UNPARSED, GradedRow, SampleRow, VerdictRow
+from gapgrid.core.rows import (
+    CORRECT,
+    INCORRECT,
+    NO_ANSWER,
+    UNPARSED,
+    GradedRow,
+    SampleRow,
+    VerdictRow,
+    outcome,
+)
 from gapgrid.core.spec_types import CaseSpec
 from gapgrid.reporting.html import render
 
@@ -15,7 +24,7 @@ MOST_ANSWER = 300  # characters of the extracted answer
 MOST_PATTERNS = 16
 VERDICT_TEXTS = {
     CORRECT: "✓ right",
-    "incorrect": "✗ wrong",
+    INCORRECT: "✗ wrong",
     NO_ANSWER: "✗ wrong: no answer found",
     UNPARSED: "? the judge's reply holds no verdict",
 }
@@ -41,7 +50,7 @@ class Answer(NamedTuple):
     @property
     def outcome(self) -> str:
         """Return `right`, `wrong` (no answer too), or `unparsed` where nobody can tell."""
-        return {CORRECT: "right", UNPARSED: UNPARSED}.get(self.verdict["verdict"], "wrong")
+        return outcome(self.verdict)
 
 
 class Case(NamedTuple):

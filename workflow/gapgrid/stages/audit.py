@@ -52,8 +52,8 @@ KINDS = {  # why an answer is worth a look; there may be several reasons
     UNPARSED: "The judge's reply holds no verdict",
     "flagged": "The answer seems to speak to the judge, or hides something",
 }
-# Longest text in a CSV cell, in characters.
 ALL = "all"  # in a row that counts over every model or benchmark
+# Longest text in a CSV cell, in characters.
 TEXTS = {"problem": 2000, "gold": 2000, "answer": 2000, "judge_reply": 500}
 DISAGREEMENT_COLUMNS = (
     *("kinds", *Cell._fields, "doc_id", "repeat", "problem", "gold", "answer"),

@@ -109,7 +109,7 @@ def score_rows(spec: TableSpec, scores: Sequence[Row], differs: str) -> list[Row
     known = {cell_of(row): row for row in scores}
     cells = [Cell(*cell) for cell in spec["cells"]]
     rows = [known.get(cell, cell._asdict()) for cell in cells]
-    rows += averages(scores, [name for name, _ in spec["shown"]["benchmarks"]])
+    rows += averages(scores, estimates.names(spec, "benchmarks"))
 
     def key(row: Row) -> tuple[TrainingCell, bool, str]:
         return cell_of(row).trained, row["benchmark"] == AVERAGE, row["benchmark"]
@@ -150,7 +150,7 @@ def trained_settings(files: Iterable[Path], spec: TableSpec) -> list[Settings]:
             values["engine", "versions that trained"] = dict(content["engines"])
         student = spec["models"][cell.model]["student"]
         settings[cell] = Settings(student, cell.model, cell.mix, values)
-    models, mixes = ([name for name, _ in spec["shown"][kind]] for kind in ("models", "mixes"))
+    models, mixes = estimates.names(spec, "models"), estimates.names(spec, "mixes")
 
     def key(cell: TrainingCell) -> tuple[int, int, int]:
         return models.index(cell.model), mixes.index(cell.mix), cell.seed

@@ -62,7 +62,7 @@ def names(spec: TableSpec, kind: str) -> list[str]:
 
 def quantities(spec: TableSpec) -> list[Quantity]:
     """Return every accuracy, gap and gain of an experiment, student by student."""
-    mixes, contrast = names(spec, "mixes"), spec.get("contrast")
+    mixes, contrast = names(spec, "mixes"), spec["contrast"]
     trained = [mix for mix in mixes if mix != UNTOUCHED] if UNTOUCHED in mixes else []
     result = []
     for model in names(spec, "models"):
@@ -232,7 +232,7 @@ def _sizes(spec: TableSpec, measured: Mapping[Quantity, Measurement]) -> Iterato
 
     A family of which a student is missing has no value.
     """
-    if not (contrast := spec.get("contrast")):
+    if not (contrast := spec["contrast"]):
         return
     families: dict[str, list[str]] = {}
     for model in names(spec, "models"):

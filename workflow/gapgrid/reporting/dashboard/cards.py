@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from gapgrid.core import layout, records
 from gapgrid.core.cells import UNTOUCHED, Cell, TrainingCell
 from gapgrid.core.records import InputError, Row, canonical, sha256_text, write_text
-from gapgrid.core.rows import CORRECT, UNPARSED, GradedRow, SampleRow, VerdictRow, read_cell
+from gapgrid.core.rows import GradedRow, SampleRow, VerdictRow, outcome, read_cell
 from gapgrid.grid.cells import Grid, base_seed, benchmarks_of
 from gapgrid.state import status as st
 
@@ -165,9 +165,8 @@ class Graded(NamedTuple):
     @property
     def kinds(self) -> list[str]:
         """The filters of the page under which it is shown."""
-        verdict = {CORRECT: "right", UNPARSED: "unparsed"}.get(self.verdict["verdict"], "wrong")
         is_truncated, is_judged = self.sample["finish"] == "length", self.verdict["by"] == "judge"
-        return [verdict] + ["truncated"] * is_truncated + ["judged"] * is_judged
+        return [outcome(self.verdict)] + ["truncated"] * is_truncated + ["judged"] * is_judged
 
 
 def samples(answers: list[Graded]) -> Row:
@@ -211,15 +210,15 @@ def _shown(answer: Graded) -> Row:
         "verdict": verdict["verdict"],
         "by": verdict["by"],
         "tokens": sample["n_tokens"],
-        "problem": capped(sample["problem"]),
-        "gold": capped(sample["gold"]),
-        "answer": None if grade["answer"] is None else capped(grade["answer"]),
-        "response": capped(sample["response"]),
-        "judge": None if verdict["raw"] is None else capped(verdict["raw"]),
+        "problem": _both_ends(sample["problem"]),
+        "gold": _both_ends(sample["gold"]),
+        "answer": None if grade["answer"] is None else _both_ends(grade["answer"]),
+        "response": _both_ends(sample["response"]),
+        "judge": None if verdict["raw"] is None else _both_ends(verdict["raw"]),
     }
 
 
-def capped(value: Any) -> str:
+def _both_ends(value: Any) -> str:
     """Return a text, of a long one both ends and how much is left out between them."""
     text = value if isinstance(value, str) else canonical(value)
     if len(text) <= MOST_OF_TEXT:

@@ -30,7 +30,7 @@ MEANING = {
     st.FAILED: "failed",
     st.MISSING: "missing",
 }
-FILTERS = ("all", "wrong", "right", "truncated", "judged", "unparsed")
+FILTERS = ("all", *cards.SAMPLED)
 MOST_CAUSES = 200  # lines of what is not fresh
 MOST_REASONS = 3  # in one of them
 MOST_NAMES = 6  # in one of them

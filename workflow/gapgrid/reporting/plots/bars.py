@@ -37,10 +37,10 @@ def bars(estimates: pd.DataFrame, spec: FigureSpec) -> Drawn:
         axes.set_xlim(-0.6, len(mixes) - 0.4)
         axes.grid(axis="x", visible=False)
     curves.finish_accuracy(figure, estimates, averages)
-    panels[0].set_ylim(0, 1.12 * max(tops))  # leaves space for the numbers
+    # Leaves space for the numbers, and for the arrow of a contrast.
+    panels[0].set_ylim(0, (1.34 if spec["contrast"] else 1.12) * max(tops))
     missing = curves.missing_of(style.joined(parts), "mix", models, mixes)
     if spec["contrast"]:
-        panels[0].set_ylim(0, 1.34 * max(tops))  # leaves space for the arrow
         gaps, label = style.known(estimates, "gap"), curves.gap_label(spec)
         sides = [[mix for mix, _ in mixes].index(side) for side in spec["contrast"]]
         for (model, _), title, axes in zip(models, titles, panels, strict=True):
